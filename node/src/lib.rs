@@ -1,0 +1,1 @@
+//! odgm node.

@@ -1,0 +1,2 @@
+//! odgm.
+fn main() {}
