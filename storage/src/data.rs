@@ -3,6 +3,10 @@
 //!
 //! One writer per shard: the caller serialises its `write` calls. Readers never block it.
 
+pub mod memory;
+pub mod options;
+pub mod stream;
+
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::ops::Bound;
@@ -11,6 +15,14 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::Result;
+
+pub use options::DataOptions;
+
+/// The longest key that every store takes.
+pub const MAX_KEY_BYTES: usize = 65_535;
+
+/// The longest value that every store takes.
+pub const MAX_VALUE_BYTES: usize = 256 << 20;
 
 /// The ordered keyspaces of a shard replica. Names on disk are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +41,11 @@ pub enum Keyspace {
 impl Keyspace {
     /// All keyspaces, in the order of an export.
     pub const ALL: [Keyspace; 4] = [Keyspace::Data, Keyspace::Index, Keyspace::History, Keyspace::Meta];
+
+    /// Its place in [`Keyspace::ALL`].
+    pub(crate) const fn slot(self) -> usize {
+        self as usize - 1
+    }
 }
 
 /// When a batch survives a loss of power. It always survives the process.
@@ -56,6 +73,32 @@ impl WriteBatch {
     /// Removes a key; absent is fine.
     pub fn delete(&mut self, keyspace: Keyspace, key: impl Into<Bytes>) {
         self.operations.push((keyspace, key.into(), None));
+    }
+
+    /// Refuses keys and values that no store takes; every store calls it before it writes anything.
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLarge`] for the first one that is empty, or over the limit.
+    pub(crate) fn validate(&self) -> Result<()> {
+        for (_, key, value) in &self.operations {
+            if key.is_empty() || key.len() > MAX_KEY_BYTES {
+                let what = if key.is_empty() { "an empty key" } else { "a key" };
+                return Err(crate::Error::TooLarge {
+                    what,
+                    found: key.len() as u64,
+                    limit: MAX_KEY_BYTES as u64,
+                });
+            }
+            let length = value.as_ref().map_or(0, Bytes::len);
+            if length > MAX_VALUE_BYTES {
+                return Err(crate::Error::TooLarge {
+                    what: "a value",
+                    found: length as u64,
+                    limit: MAX_VALUE_BYTES as u64,
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -131,4 +174,15 @@ pub trait SnapshotCapableStorage: ApplicationDataStorage {
 
     /// A read-only view of a checkpoint made by this kind of store.
     fn open_checkpoint(&self, target: &Path) -> Result<Box<dyn DataView>>;
+}
+
+/// Whether no key can lie between the bounds; std's maps panic on such ranges.
+pub(crate) fn is_empty_range(from: &Bound<Bytes>, to: &Bound<Bytes>) -> bool {
+    match (from, to) {
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
+            from >= to
+        }
+        _ => false,
+    }
 }

@@ -81,6 +81,14 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// An option has a value that the layer does not take.
+    #[error("option {option}: {reason}")]
+    Options {
+        /// The option's name.
+        option: &'static str,
+        /// What is wrong with its value.
+        reason: String,
+    },
     /// The layer was closed.
     #[error("storage is closed")]
     Closed,
@@ -90,8 +98,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an error of the system with what was tried on which path; a full disk becomes [`Error::Full`].
+    /// Wraps an error of the system with what was tried on which path; a full disk becomes
+    /// [`Error::Full`], and an error of this crate that went through a reader comes out as it was.
     pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        if let Some(own) = source.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            return own.clone();
+        }
         let path = path.into();
         if source.kind() == std::io::ErrorKind::StorageFull {
             return Error::Full { path };
