@@ -1,0 +1,16 @@
+//! The state machine: takes a position and commands, gives outcomes and changes.
+//!
+//! No clock, no randomness, no I/O but the data layer: time and ids come in with the command, so
+//! every replica that applies the same log holds the same state.
+
+pub mod change;
+pub mod command;
+pub mod table;
+pub mod view;
+
+pub use change::{Change, ChangeKind};
+pub use command::{
+    Batch, Check, CheckKind, Command, Condition, Done, Operation, Outcome, Refusal, Step, StepDone, TxnDone,
+};
+pub use table::{Input, ObjectTable, Position};
+pub use view::ObjectView;
