@@ -220,6 +220,12 @@ pub trait Session: Send + Sync + Debug {
     /// Watches presence: first what is there, then the changes.
     fn watch(&self, key: &KeyExpr<'static>, handler: LivenessHandler) -> Result<Box<dyn Declaration>>;
 
+    /// Whether sending may block its thread, for seconds: true for a network, false for a simulation,
+    /// where senders are tasks and not threads.
+    fn blocks(&self) -> bool {
+        true
+    }
+
     /// Closes the session and everything declared on it.
     fn close(&self) -> Result<()>;
 }
