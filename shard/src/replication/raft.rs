@@ -1,1 +1,12 @@
-//! replication/raft
+//! Replication by Raft: [`RaftShard`] over openraft, and the [`RaftRouter`] between replicas.
+//!
+//! This folder is the only place that names openraft. What leaves it are the types of this crate; what is
+//! written to disk or sent has its own encoding, described in `docs/formats/raft.md`.
+
+mod options;
+mod router;
+mod shard;
+
+pub use options::RaftOptions;
+pub use router::{RAFT_MESSAGE, RaftRouter};
+pub use shard::{Progress, RaftParts, RaftShard, ReplicaData};

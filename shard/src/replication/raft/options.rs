@@ -1,0 +1,92 @@
+//! Options of a Raft shard: timing, batches, budgets, and when it takes a snapshot.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How a Raft shard behaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RaftOptions {
+    /// How often a leader tells its followers that it lives. Stretch it with the number of shards.
+    pub heartbeat: Duration,
+    /// The shortest time without a leader after which a replica campaigns.
+    pub election_min: Duration,
+    /// The longest; also for how long a follower trusts a leader it has heard.
+    pub election_max: Duration,
+    /// After how long a write, a barrier or a change of membership gives up; its outcome is unknown then.
+    pub deadline: Duration,
+    /// Bytes of commands that may be under way in this shard; more is refused as busy.
+    pub inflight_bytes: u64,
+    /// The most commands in one log entry.
+    pub batch_commands: usize,
+    /// Bytes of commands after which a log entry is full; one command always fits.
+    pub batch_bytes: usize,
+    /// How many log entries may be proposed and not yet applied.
+    pub batches_inflight: usize,
+    /// How long the state machine remembers answers by request id.
+    pub rid_window: Duration,
+    /// Applied log entries after which a snapshot is taken and the log purged.
+    pub snapshot_entries: u64,
+    /// Applied bytes after which a snapshot is taken and the log purged.
+    pub snapshot_bytes: u64,
+    /// Log entries kept behind a snapshot, for followers that lag a little.
+    pub keep_entries: u64,
+    /// Bytes of log entries that may be under way to one follower.
+    pub window_bytes: usize,
+}
+
+impl Default for RaftOptions {
+    fn default() -> Self {
+        RaftOptions {
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(400),
+            election_max: Duration::from_millis(600),
+            deadline: Duration::from_secs(10),
+            inflight_bytes: 64 << 20,
+            batch_commands: 1024,
+            batch_bytes: 1 << 20,
+            batches_inflight: 3,
+            rid_window: Duration::from_secs(60),
+            snapshot_entries: 100_000,
+            snapshot_bytes: 64 << 20,
+            keep_entries: 5_000,
+            window_bytes: 4 << 20,
+        }
+    }
+}
+
+impl RaftOptions {
+    /// Refuses values that cannot work together.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the option and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |what: &str| Err(Error::Invalid(what.to_owned()));
+        if self.heartbeat < Duration::from_millis(10) {
+            return refuse("raft.heartbeat must be at least 10ms");
+        }
+        if self.election_min < self.heartbeat * 2 {
+            return refuse("raft.election must begin at two heartbeats or more");
+        }
+        if self.election_max <= self.election_min {
+            return refuse("raft.election must be a range, such as 400ms..600ms");
+        }
+        let positive = [
+            self.inflight_bytes > 0,
+            self.batch_commands > 0,
+            self.batch_bytes > 0,
+            self.batches_inflight > 0,
+            self.snapshot_entries > 0,
+            self.snapshot_bytes > 0,
+            self.window_bytes > 0,
+            !self.deadline.is_zero(),
+        ];
+        if positive.contains(&false) {
+            return refuse("the counts, sizes and deadlines of a raft shard must not be 0");
+        }
+        Ok(())
+    }
+}
