@@ -3,9 +3,12 @@
 //!
 //! One writer per shard: the caller serialises its `write` calls. Readers never block it.
 
+pub mod fjall;
 pub mod memory;
 pub mod options;
 pub mod stream;
+#[cfg(feature = "testing")]
+pub mod suite;
 
 use std::fmt::Debug;
 use std::io::{Read, Write};

@@ -88,9 +88,8 @@ impl MemoryData {
         MemoryData { state, max_bytes, disk }
     }
 
-    /// The present state; an empty one when closed.
-    fn present(&self) -> Arc<State> {
-        read(&self.state).clone().unwrap_or_default()
+    fn present(&self) -> Option<Arc<State>> {
+        read(&self.state).clone()
     }
 }
 
@@ -149,7 +148,7 @@ impl ApplicationDataStorage for MemoryData {
     }
 
     fn size_bytes(&self) -> u64 {
-        self.present().bytes
+        self.present().map_or(0, |state| state.bytes)
     }
 
     fn close(&self) -> Result<()> {
@@ -181,7 +180,7 @@ impl SnapshotCapableStorage for MemoryData {
         let file = FileStream { file: self.disk.open(&target.join(EXPORT_FILE), OpenMode::Read)?, offset: 0 };
         let state = load(&mut BufReader::with_capacity(1 << 20, file), u64::MAX)
             .map_err(|error| named(error, target.join(EXPORT_FILE)))?;
-        Ok(Box::new(MemoryView { state: Arc::new(state) }))
+        Ok(Box::new(MemoryView { state: Some(Arc::new(state)) }))
     }
 }
 
@@ -222,10 +221,13 @@ impl Read for FileStream {
 fn load(from: &mut dyn Read, max_bytes: u64) -> Result<State> {
     let mut state = State::default();
     let mut reader = StreamReader::new(from);
-    while let Some((keyspace, key, value)) = reader.next()? {
-        state.put(keyspace, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        check_limit(state.bytes, max_bytes)?;
+    for keyspace in Keyspace::ALL {
+        while let Some((key, value)) = reader.row(keyspace)? {
+            state.put(keyspace, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            check_limit(state.bytes, max_bytes)?;
+        }
     }
+    reader.finish()?;
     Ok(state)
 }
 
@@ -252,12 +254,19 @@ impl DataImport for MemoryImport {
 
 #[derive(Debug)]
 struct MemoryView {
-    state: Arc<State>,
+    /// `None` when the store was closed before.
+    state: Option<Arc<State>>,
+}
+
+impl MemoryView {
+    fn state(&self) -> Result<&State> {
+        self.state.as_deref().ok_or(Error::Closed)
+    }
 }
 
 impl DataView for MemoryView {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        Ok(self.state.maps[keyspace.slot()].get(key).cloned())
+        Ok(self.state()?.maps[keyspace.slot()].get(key).cloned())
     }
 
     fn scan<'a>(
@@ -267,10 +276,14 @@ impl DataView for MemoryView {
         to: Bound<Bytes>,
         direction: Direction,
     ) -> Box<dyn Iterator<Item = Result<Row>> + Send + 'a> {
+        let state = match self.state() {
+            Ok(state) => state,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
         if super::is_empty_range(&from, &to) {
             return Box::new(std::iter::empty());
         }
-        let rows = self.state.maps[keyspace.slot()].range((from, to));
+        let rows = state.maps[keyspace.slot()].range((from, to));
         let row = |(key, value): (&Bytes, &Bytes)| Ok((key.clone(), value.clone()));
         match direction {
             Direction::Forward => Box::new(rows.map(row)),
@@ -279,10 +292,11 @@ impl DataView for MemoryView {
     }
 
     fn export(&self, into: &mut dyn Write) -> Result<()> {
+        let state = self.state()?;
         let mut stream = StreamWriter::new(into);
         for keyspace in Keyspace::ALL {
             stream.keyspace(keyspace)?;
-            for (key, value) in &self.state.maps[keyspace.slot()] {
+            for (key, value) in &state.maps[keyspace.slot()] {
                 stream.row(key, value)?;
             }
             stream.end_keyspace()?;

@@ -97,16 +97,12 @@ impl<'w> StreamWriter<'w> {
     }
 }
 
-/// A row as a reader lends it: its keyspace, key and value.
-pub type StreamRow<'a> = (Keyspace, &'a [u8], &'a [u8]);
-
 /// Where a reader stands in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Header,
     Between(usize),
     Rows(usize),
-    Done,
 }
 
 /// Reads and checks a stream, row by row.
@@ -146,35 +142,35 @@ impl<'r> StreamReader<'r> {
         }
     }
 
-    /// The next row, or `None` when the whole stream was read and is sound.
+    /// The next row of a keyspace, lent until the next call; `None` at its end. Ask for all of
+    /// [`Keyspace::ALL`], each to its end and in that order, then call [`StreamReader::finish`]: rows
+    /// are only believed when that has succeeded.
     ///
     /// # Errors
     /// [`Error::Corrupt`] with the place in the stream, [`Error::Format`] for another version, or
     /// what the reader below answers.
-    #[allow(clippy::should_implement_trait, reason = "lends its rows, as no Iterator can")]
-    pub fn next(&mut self) -> Result<Option<StreamRow<'_>>> {
+    pub fn row(&mut self, keyspace: Keyspace) -> Result<Option<(&[u8], &[u8])>> {
         let lent = std::mem::take(&mut self.lent);
         self.consume(lent);
-        loop {
-            match self.place {
-                Place::Header => self.header()?,
-                Place::Between(slot) if slot < Keyspace::ALL.len() => {
-                    if self.byte()? != Keyspace::ALL[slot] as u8 {
-                        return Err(self.corrupt("tag of a keyspace"));
-                    }
-                    self.last_key.clear();
-                    self.place = Place::Rows(slot);
-                }
-                Place::Between(_) => self.end()?,
-                Place::Rows(slot) => match self.row_bounds()? {
-                    None => self.place = Place::Between(slot + 1),
-                    Some((key, value)) => {
-                        self.lent = value.end;
-                        let row = (Keyspace::ALL[slot], &self.buffer[key], &self.buffer[value]);
-                        return Ok(Some(row));
-                    }
-                },
-                Place::Done => return Ok(None),
+        if self.place == Place::Header {
+            self.header()?;
+        }
+        if self.place == Place::Between(keyspace.slot()) {
+            if self.byte()? != keyspace as u8 {
+                return Err(self.corrupt("tag of a keyspace"));
+            }
+            self.last_key.clear();
+            self.place = Place::Rows(keyspace.slot());
+        }
+        assert_eq!(self.place, Place::Rows(keyspace.slot()), "keyspaces are read in order, each to its end");
+        match self.row_bounds()? {
+            None => {
+                self.place = Place::Between(keyspace.slot() + 1);
+                Ok(None)
+            }
+            Some((key, value)) => {
+                self.lent = value.end;
+                Ok(Some((&self.buffer[key], &self.buffer[value])))
             }
         }
     }
@@ -221,7 +217,12 @@ impl<'r> StreamReader<'r> {
         Ok(Some((key, value)))
     }
 
-    fn end(&mut self) -> Result<()> {
+    /// Checks the end of the stream, after the last keyspace's.
+    ///
+    /// # Errors
+    /// As [`StreamReader::row`].
+    pub fn finish(mut self) -> Result<()> {
+        assert_eq!(self.place, Place::Between(Keyspace::ALL.len()), "all keyspaces were read to their end");
         if self.byte()? != END {
             return Err(self.corrupt("end mark"));
         }
@@ -239,7 +240,6 @@ impl<'r> StreamReader<'r> {
         if !self.buffer.is_empty() || self.fill()? != 0 {
             return Err(self.corrupt("bytes after the end"));
         }
-        self.place = Place::Done;
         Ok(())
     }
 

@@ -1,0 +1,173 @@
+//! An open fjall database with the keyspaces of a shard, and every call of fjall that its public
+//! documentation does not promise: rotation, sizes of memtables, a shared cache, no workers.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fjall::{AbstractTree, CompressionType, Database as Fjall, KeyspaceCreateOptions, PersistMode, Snapshot};
+
+use super::{engine_error, name};
+use crate::data::{Durability, Keyspace, WriteBatch};
+use crate::{Error, Result};
+
+/// Fjall's own rotation never starts below this.
+const NEVER_ROTATE_BYTES: u64 = 1 << 50;
+/// Above this fjall would ask its workers to rotate; ours has rotated long before.
+const JOURNALS_BYTES: u64 = 8 << 30;
+/// How long a flush may take before it counts as stuck.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The block cache that the databases of a node share.
+pub(super) struct SharedCache(fjall::Config);
+
+impl fmt::Debug for SharedCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedCache").field("capacity", &self.0.cache.capacity()).finish()
+    }
+}
+
+impl SharedCache {
+    pub(super) fn new(bytes: u64) -> Self {
+        // The type of the cache has no public name: a configuration carries it. Nothing is opened.
+        SharedCache(Fjall::builder(".").cache_size(bytes).into_config())
+    }
+}
+
+/// Who opens a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A shard: with workers that flush and compact.
+    Serve,
+    /// A reader of a checkpoint: nothing in it changes.
+    Read,
+}
+
+/// A database and its four keyspaces.
+pub(super) struct Database {
+    path: PathBuf,
+    keyspaces: [fjall::Keyspace; 4],
+    db: Fjall,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What the memtables of one keyspace weigh.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MemtableSizes {
+    pub(super) active: u64,
+    /// Active, sealed, and those that an open view still needs.
+    pub(super) all: u64,
+    pub(super) sealed: usize,
+}
+
+impl Database {
+    /// Opens a database, making it when absent.
+    pub(super) fn open(path: &Path, cache: &SharedCache, purpose: Purpose) -> Result<Arc<Self>> {
+        let fail = |error| engine_error("open", path, error);
+        let workers = match purpose {
+            Purpose::Serve => 2,
+            Purpose::Read => 0,
+        };
+        let mut config = Fjall::builder(path)
+            .worker_threads_unchecked(workers)
+            .journal_compression(CompressionType::Lz4)
+            .max_journaling_size(JOURNALS_BYTES)
+            .into_config();
+        config.cache = cache.0.cache.clone();
+        let db = Fjall::open(config).map_err(fail)?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(NEVER_ROTATE_BYTES);
+        let [data, index, history, meta] = Keyspace::ALL.map(|keyspace| db.keyspace(name(keyspace), options));
+        let keyspaces =
+            [data.map_err(fail)?, index.map_err(fail)?, history.map_err(fail)?, meta.map_err(fail)?];
+        Ok(Arc::new(Database { path: path.to_owned(), keyspaces, db }))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn keyspace(&self, keyspace: Keyspace) -> &fjall::Keyspace {
+        &self.keyspaces[keyspace.slot()]
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.db.snapshot()
+    }
+
+    /// Writes a batch in which no key comes twice.
+    pub(super) fn write(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
+        let mode = match durability {
+            Durability::Later => PersistMode::Buffer,
+            Durability::Now => PersistMode::SyncData,
+        };
+        let mut commit = self.db.batch().durability(Some(mode));
+        for (keyspace, key, value) in &batch.operations {
+            match value {
+                Some(value) => commit.insert(self.keyspace(*keyspace), &key[..], &value[..]),
+                None => commit.remove(self.keyspace(*keyspace), &key[..]),
+            }
+        }
+        commit.commit().map_err(|error| engine_error("write", &self.path, error))
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        self.db.persist(PersistMode::SyncAll).map_err(|error| engine_error("fsync", &self.path, error))
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.db.disk_space().unwrap_or_else(|_| self.keyspaces.iter().map(fjall::Keyspace::disk_space).sum())
+    }
+
+    pub(super) fn journals(&self) -> usize {
+        self.db.journal_count()
+    }
+
+    pub(super) fn memtable_sizes(&self, keyspace: Keyspace) -> MemtableSizes {
+        let tree = &self.keyspace(keyspace).tree;
+        let active = tree.active_memtable().size();
+        MemtableSizes {
+            active,
+            all: tree.version_memtable_size_sum().max(active),
+            sealed: tree.sealed_memtable_count(),
+        }
+    }
+
+    /// Hands the active memtable to a worker, which syncs the journal and writes a table.
+    pub(super) fn rotate(&self, keyspace: Keyspace) -> Result<()> {
+        let rotated = self.keyspace(keyspace).rotate_memtable();
+        rotated.map(drop).map_err(|error| engine_error("rotate", &self.path, error))
+    }
+
+    /// Writes all memtables to tables and waits for it. Complete when nobody writes meanwhile.
+    ///
+    /// fjall's own waiting call returns early when a rotation is already on its way, so the count of
+    /// sealed memtables is asked for; a table is registered on disk before its memtable is dropped.
+    #[allow(clippy::disallowed_methods, reason = "fjall has no signal for the end of a flush")]
+    pub(super) fn flush(&self) -> Result<()> {
+        for keyspace in Keyspace::ALL {
+            self.rotate(keyspace)?;
+        }
+        let deadline = Instant::now() + FLUSH_DEADLINE;
+        while self.keyspaces.iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
+            if Instant::now() > deadline {
+                return Err(Error::Engine(format!("flush of {} does not end", self.path.display())));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// Whether every row is in a table.
+    pub(super) fn is_flushed(&self) -> bool {
+        Keyspace::ALL.iter().all(|&keyspace| {
+            let sizes = self.memtable_sizes(keyspace);
+            sizes.active == 0 && sizes.sealed == 0
+        })
+    }
+}

@@ -1,0 +1,230 @@
+//! The write buffers of a node: one thread that decides which memtable of which shard is written to
+//! disk next, within one budget, and lets writers wait when the disk cannot follow.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use super::generation::{Generation, remove_dir};
+use crate::data::Keyspace;
+
+/// A memtable of this size is written whatever the budget: a journal to replay stays short.
+const LARGE_BYTES: u64 = 16 << 20;
+/// The budget is not enforced by memtables smaller than this: their tables would be too many.
+const SMALL_BYTES: u64 = 256 << 10;
+/// A memtable that saw no write for this long is written, so that its journal can go.
+const IDLE: Duration = Duration::from_secs(30);
+/// Journals of a database from which on all its memtables are written, to let the oldest go.
+const MANY_JOURNALS: usize = 3;
+/// Sealed memtables of a keyspace that wait for the disk; fjall makes writers sleep at four.
+const SEALED_LIMIT: usize = 2;
+/// Written bytes after which the thread looks again.
+const STEP_BYTES: u64 = 1 << 20;
+/// How long one write may be held back.
+const STALL_DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+struct Inbox {
+    stop: bool,
+    look: bool,
+    removals: Vec<PathBuf>,
+}
+
+/// What the thread and the stores share.
+#[derive(Debug)]
+pub(super) struct WriteBuffers {
+    budget: u64,
+    generations: Mutex<Vec<Weak<Generation>>>,
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+    /// Memory of all memtables: as last measured, and what was written since.
+    held: AtomicU64,
+    unseen: AtomicU64,
+    looked: Condvar,
+}
+
+impl WriteBuffers {
+    pub(super) fn new(budget: u64) -> Arc<Self> {
+        Arc::new(WriteBuffers {
+            budget,
+            generations: Mutex::default(),
+            inbox: Mutex::default(),
+            wake: Condvar::new(),
+            held: AtomicU64::new(0),
+            unseen: AtomicU64::new(0),
+            looked: Condvar::new(),
+        })
+    }
+
+    pub(super) fn register(&self, generation: &Arc<Generation>) {
+        self.generations().push(Arc::downgrade(generation));
+    }
+
+    /// Forgets a generation; when it returns, the thread holds no reference to it.
+    pub(super) fn deregister(&self, generation: &Arc<Generation>) {
+        self.generations().retain(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(generation)));
+    }
+
+    /// Has a directory removed by the thread.
+    pub(super) fn remove_later(&self, path: PathBuf) {
+        self.inbox().removals.push(path);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn stop(&self) {
+        self.inbox().stop = true;
+        self.wake.notify_one();
+    }
+
+    /// Counts a write, and holds the writer back while memtables take half more than the budget.
+    pub(super) fn written(&self, bytes: u64) {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if self.unseen.fetch_add(bytes, Ordering::Relaxed) + bytes >= STEP_BYTES {
+            self.unseen.store(0, Ordering::Relaxed);
+            self.inbox().look = true;
+            self.wake.notify_one();
+        }
+        if held > self.stall_bytes() {
+            self.stall();
+        }
+    }
+
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn stall_bytes(&self) -> u64 {
+        self.budget + self.budget / 2
+    }
+
+    fn stall(&self) {
+        let deadline = Instant::now() + STALL_DEADLINE;
+        let mut inbox = self.inbox();
+        while self.held.load(Ordering::Relaxed) > self.stall_bytes() && !inbox.stop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            inbox.look = true;
+            self.wake.notify_one();
+            inbox = self.looked.wait_timeout(inbox, left).expect("no holder of this lock panics").0;
+        }
+    }
+
+    fn generations(&self) -> MutexGuard<'_, Vec<Weak<Generation>>> {
+        self.generations.lock().expect("no holder of this lock panics")
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().expect("no holder of this lock panics")
+    }
+
+    /// The thread: until [`WriteBuffers::stop`].
+    pub(super) fn run(&self) {
+        let mut idle = Idle::default();
+        loop {
+            let pressed = self.held.load(Ordering::Relaxed) > self.budget;
+            let pause = if pressed { Duration::from_millis(2) } else { Duration::from_secs(1) };
+            let inbox = self.inbox();
+            let (mut inbox, _) = self
+                .wake
+                .wait_timeout_while(inbox, pause, |inbox| {
+                    !inbox.stop && !inbox.look && inbox.removals.is_empty()
+                })
+                .expect("no holder of this lock panics");
+            inbox.look = false;
+            let stop = inbox.stop;
+            let removals = std::mem::take(&mut inbox.removals);
+            drop(inbox);
+            for path in removals {
+                if let Err(error) = remove_dir(&path) {
+                    tracing::warn!(%error, "a replaced generation stays until the next start");
+                }
+            }
+            if stop {
+                self.looked.notify_all();
+                return;
+            }
+            self.look(&mut idle);
+            self.looked.notify_all();
+        }
+    }
+
+    /// Measures all memtables and rotates those that must go.
+    fn look(&self, idle: &mut Idle) {
+        let mut known = self.generations();
+        known.retain(|generation| generation.strong_count() > 0);
+        let generations: Vec<_> = known.iter().filter_map(Weak::upgrade).collect();
+        let mut held = 0;
+        let mut candidates = Vec::new();
+        let now = Instant::now();
+        for generation in &generations {
+            let db = generation.db();
+            let journals = db.journals() >= MANY_JOURNALS;
+            for keyspace in Keyspace::ALL {
+                let sizes = db.memtable_sizes(keyspace);
+                held += sizes.all;
+                let quiet = idle.is_idle((Arc::as_ptr(generation) as usize, keyspace), sizes.active, now);
+                if sizes.active == 0 || sizes.sealed >= SEALED_LIMIT {
+                    continue;
+                }
+                if sizes.active >= LARGE_BYTES.min(self.budget / 4) || quiet || journals {
+                    rotate(generation, keyspace);
+                } else {
+                    candidates.push((sizes.active, generation, keyspace));
+                }
+            }
+        }
+        idle.forget_unseen(now);
+        self.held.store(held, Ordering::Relaxed);
+        candidates.sort_unstable_by_key(|&(active, ..)| std::cmp::Reverse(active));
+        let mut kept = held;
+        for (active, generation, keyspace) in candidates {
+            if kept <= self.budget || active < SMALL_BYTES {
+                break;
+            }
+            rotate(generation, keyspace);
+            kept -= active;
+        }
+        // While `known` is locked no reference outlives this call: see `deregister`.
+        drop(generations);
+        drop(known);
+    }
+}
+
+fn rotate(generation: &Generation, keyspace: Keyspace) {
+    // A failure poisons the database, so the next write of the shard reports it.
+    if let Err(error) = generation.db().rotate(keyspace) {
+        tracing::warn!(%error, "a memtable was not rotated");
+    }
+}
+
+/// Which memtables were not written to for how long.
+#[derive(Debug, Default)]
+struct Idle {
+    seen: HashMap<(usize, Keyspace), Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    active: u64,
+    since: Instant,
+    at: Instant,
+}
+
+impl Idle {
+    fn is_idle(&mut self, memtable: (usize, Keyspace), active: u64, now: Instant) -> bool {
+        let seen = self.seen.entry(memtable).or_insert(Seen { active, since: now, at: now });
+        seen.at = now;
+        if seen.active != active {
+            (seen.active, seen.since) = (active, now);
+        }
+        now.duration_since(seen.since) >= IDLE
+    }
+
+    fn forget_unseen(&mut self, now: Instant) {
+        self.seen.retain(|_, seen| seen.at == now);
+    }
+}

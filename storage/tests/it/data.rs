@@ -1,0 +1,217 @@
+//! Every data store keeps the promises of the suite, and behaves as an ordered map of its rows.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use odgm_storage::Error;
+use odgm_storage::data::fjall::FjallEngine;
+use odgm_storage::data::memory::MemoryData;
+use odgm_storage::data::{
+    ApplicationDataStorage, DataOptions, Direction, Durability, Keyspace, SnapshotCapableStorage, WriteBatch,
+};
+use proptest::prelude::*;
+
+pub(crate) fn engine() -> Arc<FjallEngine> {
+    let options = DataOptions { cache_bytes: 1 << 20, write_buffer_bytes: 8 << 20, ..DataOptions::default() };
+    FjallEngine::new(&options).unwrap()
+}
+
+fn memory(_: &Path) -> Arc<dyn SnapshotCapableStorage> {
+    Arc::new(MemoryData::new(512 << 20))
+}
+
+fn fjall(dir: &Path) -> Arc<dyn SnapshotCapableStorage> {
+    engine().open(dir).unwrap()
+}
+
+macro_rules! suite {
+    ($($promise:ident),* $(,)?) => {
+        mod memory_keeps {
+            $(#[test] fn $promise() { odgm_storage::data::suite::$promise(&super::memory); })*
+        }
+        mod fjall_keeps {
+            $(#[test] fn $promise() { odgm_storage::data::suite::$promise(&super::fjall); })*
+        }
+    };
+}
+
+suite!(
+    the_last_operation_on_a_key_in_a_batch_wins,
+    keyspaces_do_not_mix,
+    a_view_stands_still,
+    readers_see_whole_batches,
+    scans_keep_to_their_bounds,
+    a_key_out_of_bounds_refuses_the_whole_batch,
+    an_import_replaces_everything,
+    an_unfinished_import_changes_nothing,
+    a_damaged_stream_is_refused,
+    a_checkpoint_is_the_state_of_its_moment,
+    a_checkpoint_can_be_installed_elsewhere,
+    size_follows_the_data,
+    a_closed_store_refuses,
+);
+
+#[test]
+fn an_export_of_one_store_is_an_import_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (fjall(&dir.path().join("a")), memory(dir.path()));
+    let mut batch = WriteBatch::default();
+    for i in 0..500_u32 {
+        batch.put(Keyspace::ALL[i as usize % 4], i.to_be_bytes().to_vec(), vec![i as u8; i as usize]);
+    }
+    a.write(batch, Durability::Later).unwrap();
+    let mut stream = Vec::new();
+    a.view().export(&mut stream).unwrap();
+    let mut import = b.import().unwrap();
+    import.read(&mut &stream[..]).unwrap();
+    import.finish().unwrap();
+    let mut again = Vec::new();
+    b.view().export(&mut again).unwrap();
+    assert!(stream == again);
+}
+
+#[test]
+fn memory_over_its_limit_refuses_a_batch_whole_and_takes_one_that_shrinks_it() {
+    let store = MemoryData::new(10_000);
+    let mut batch = WriteBatch::default();
+    batch.put(Keyspace::Data, "a", vec![1; 4000]);
+    batch.put(Keyspace::Data, "b", vec![1; 4000]);
+    store.write(batch, Durability::Later).unwrap();
+    let mut batch = WriteBatch::default();
+    batch.put(Keyspace::Data, "a", "small");
+    batch.put(Keyspace::Data, "c", vec![1; 8000]);
+    assert!(matches!(store.write(batch, Durability::Later), Err(Error::TooLarge { .. })));
+    assert_eq!(store.view().get(Keyspace::Data, b"a").unwrap().unwrap().len(), 4000);
+    let mut batch = WriteBatch::default();
+    batch.put(Keyspace::Data, "b", vec![1; 3000]);
+    batch.put(Keyspace::Data, "a", vec![1; 4500]);
+    store.write(batch, Durability::Later).unwrap();
+    let mut batch = WriteBatch::default();
+    batch.delete(Keyspace::Data, "a");
+    batch.delete(Keyspace::Data, "b");
+    store.write(batch, Durability::Later).unwrap();
+    assert_eq!(store.size_bytes(), 0);
+}
+
+#[test]
+fn options_are_refused_by_name() {
+    let bad = DataOptions { write_buffer_bytes: 1, ..DataOptions::default() };
+    assert!(matches!(bad.validate(), Err(Error::Options { option: "write_buffer_bytes", .. })));
+    assert!(DataOptions::default().validate().is_ok());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(Vec<(usize, u8, Option<u8>)>),
+    Scan(usize, u8, u8, bool),
+    Reinstall,
+    Checkpoint,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let operation = (0..4_usize, 0..24_u8, prop::option::weighted(0.7, any::<u8>()));
+    prop::collection::vec(
+        prop_oneof![
+            8 => prop::collection::vec(operation, 1..12).prop_map(Step::Write),
+            4 => (0..4_usize, 0..24_u8, 0..24_u8, any::<bool>()).prop_map(|(k, a, b, f)| Step::Scan(k, a, b, f)),
+            1 => Just(Step::Reinstall),
+            1 => Just(Step::Checkpoint),
+        ],
+        1..40,
+    )
+}
+
+type Model = [BTreeMap<Bytes, Bytes>; 4];
+
+/// Keys of one, two and many bytes, so that prefixes meet.
+fn key(n: u8) -> Bytes {
+    Bytes::from(vec![n / 3; 1 + usize::from(n % 3) * 20])
+}
+
+fn play(store: &dyn SnapshotCapableStorage, dir: &Path, steps: Vec<Step>) {
+    let mut model = Model::default();
+    for (at, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Write(operations) => {
+                let mut batch = WriteBatch::default();
+                for (slot, k, value) in operations {
+                    match value {
+                        Some(value) => {
+                            let value = vec![value; usize::from(value) * 40];
+                            batch.put(Keyspace::ALL[slot], key(k), value.clone());
+                            model[slot].insert(key(k), value.into());
+                        }
+                        None => {
+                            batch.delete(Keyspace::ALL[slot], key(k));
+                            model[slot].remove(&key(k));
+                        }
+                    }
+                }
+                store.write(batch, Durability::Later).unwrap();
+            }
+            Step::Scan(slot, a, b, forward) => {
+                let (from, to) = (key(a.min(b)), key(a.max(b)));
+                let (from, to) = (from.clone().min(to.clone()), from.max(to));
+                let expected =
+                    model[slot].range((Bound::Included(from.clone()), Bound::Included(to.clone())));
+                let mut expected: Vec<_> = expected.map(|(k, v)| (k.clone(), v.clone())).collect();
+                let direction = if forward { Direction::Forward } else { Direction::Backward };
+                if !forward {
+                    expected.reverse();
+                }
+                let view = store.view();
+                let (from, to) = (Bound::Included(from), Bound::Included(to));
+                let found: Vec<_> =
+                    view.scan(Keyspace::ALL[slot], from, to, direction).map(Result::unwrap).collect();
+                assert_eq!(found, expected);
+            }
+            Step::Reinstall => {
+                let mut stream = Vec::new();
+                store.view().export(&mut stream).unwrap();
+                let mut import = store.import().unwrap();
+                import.read(&mut &stream[..]).unwrap();
+                import.finish().unwrap();
+            }
+            Step::Checkpoint => {
+                let target = dir.join(format!("checkpoint-{at}"));
+                store.checkpoint(&target).unwrap();
+                check(&*store.open_checkpoint(&target).unwrap(), &model);
+            }
+        }
+    }
+    check(&*store.view(), &model);
+}
+
+fn check(view: &dyn odgm_storage::data::DataView, model: &Model) {
+    for (keyspace, expected) in Keyspace::ALL.into_iter().zip(model) {
+        let found: BTreeMap<_, _> = odgm_storage::data::suite::rows(view, keyspace).into_iter().collect();
+        assert_eq!(&found, expected);
+        for n in 0..24 {
+            assert_eq!(view.get(keyspace, &key(n)).unwrap().as_ref(), expected.get(&key(n)));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+
+    #[test]
+    fn memory_is_an_ordered_map(steps in steps()) {
+        let dir = tempfile::tempdir().unwrap();
+        play(&MemoryData::new(512 << 20), dir.path(), steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+
+    #[test]
+    fn fjall_is_an_ordered_map(steps in steps()) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = engine().open(&dir.path().join("store")).unwrap();
+        play(&*store, dir.path(), steps);
+    }
+}
