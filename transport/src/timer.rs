@@ -17,3 +17,40 @@ pub trait Timer: Send + Sync + Debug {
     /// Runs a task to its end.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }
+
+/// The real clock, and the tasks of the tokio runtime in which it was made.
+#[derive(Debug, Clone)]
+pub struct TokioTimer {
+    start: tokio::time::Instant,
+    runtime: tokio::runtime::Handle,
+}
+
+impl TokioTimer {
+    /// On the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`crate::Error::Session`] outside of a runtime.
+    pub fn current() -> crate::Result<Self> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|error| crate::Error::Session(error.to_string()))?;
+        let _guard = runtime.enter();
+        Ok(TokioTimer { start: tokio::time::Instant::now(), runtime: runtime.clone() })
+    }
+}
+
+impl Timer for TokioTimer {
+    fn now(&self) -> Duration {
+        let _guard = self.runtime.enter();
+        self.start.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let _guard = self.runtime.enter();
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        // A task owns what it needs and ends by itself, as the trait says.
+        drop(self.runtime.spawn(task));
+    }
+}

@@ -1,1 +1,253 @@
-//! zenoh
+//! The session on zenoh.
+//!
+//! Handlers run on zenoh's receiving threads. Replies go through a small pool of threads with a
+//! queue bounded in bytes, since zenoh blocks a sender whose receiver takes nothing; the end of a
+//! query is sent from there too. Payloads above 16 KiB are shared with zenoh's buffers, smaller ones
+//! copied, so that a small value held for long does not hold a whole receive buffer.
+
+mod convert;
+mod replies;
+mod runtime;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zenoh::Wait;
+use zenoh::bytes::Encoding;
+use zenoh::query::{ConsolidationMode, QueryTarget, Selector};
+use zenoh::sample::{Locality, SampleKind};
+
+use self::replies::ReplyPool;
+pub use self::replies::ReplyStats;
+pub use self::runtime::{RUNTIME_VALUE, RUNTIME_VARIABLE, prepare_runtime};
+use crate::options::SessionOptions;
+use crate::session::{
+    Call, Congestion, Declaration, LivenessHandler, Priority, Publisher, QueryHandler, Replies, Sample,
+    SampleHandler, Session,
+};
+use crate::{Error, KeyExpr, Result};
+
+/// A zenoh session. Needs a tokio runtime of several threads. Close it before its process ends.
+pub struct ZenohSession {
+    name: String,
+    session: zenoh::Session,
+    replies: Arc<ReplyPool>,
+}
+
+impl ZenohSession {
+    /// Opens a session; `name` is for logs and thread names.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for options that zenoh does not take; [`Error::Session`] when it
+    /// cannot listen, or nothing answered within `connect_timeout`.
+    pub async fn open(options: &SessionOptions, name: &str) -> Result<Arc<ZenohSession>> {
+        let config = options.to_zenoh()?;
+        let session = zenoh::open(config).await.map_err(session_error)?;
+        let replies = ReplyPool::start(name)?;
+        Ok(Arc::new(ZenohSession { name: name.to_owned(), session, replies }))
+    }
+
+    /// Where the session listens, with the ports that the system chose.
+    pub fn locators(&self) -> Vec<String> {
+        self.session.info().locators().wait().iter().map(ToString::to_string).collect()
+    }
+
+    /// zenoh's id of this session, in hexadecimal.
+    pub fn id(&self) -> String {
+        self.session.zid().to_string()
+    }
+
+    /// zenoh's own session, for what this crate does not wrap.
+    pub fn zenoh(&self) -> &zenoh::Session {
+        &self.session
+    }
+
+    /// What became of the replies.
+    pub fn stats(&self) -> ReplyStats {
+        self.replies.stats()
+    }
+}
+
+impl Drop for ZenohSession {
+    fn drop(&mut self) {
+        self.replies.close();
+    }
+}
+
+impl fmt::Debug for ZenohSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZenohSession")
+            .field("name", &self.name)
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn session_error(error: zenoh::Error) -> Error {
+    Error::Session(error.to_string())
+}
+
+impl Session for ZenohSession {
+    fn call(&self, call: Call) -> Result<Replies> {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let mut get = self
+            .session
+            .get(Selector::owned(call.key, call.parameters))
+            .target(if call.all { QueryTarget::All } else { QueryTarget::BestMatching })
+            .consolidation(ConsolidationMode::None)
+            .priority(convert::priority(call.priority))
+            .express(call.priority == Priority::RealTime)
+            .timeout(call.timeout);
+        if let Some(payload) = call.payload {
+            get = get.payload(payload);
+        }
+        if !call.encoding.is_empty() {
+            get = get.encoding(Encoding::from(call.encoding));
+        }
+        if let Some(attachment) = call.attachment {
+            get = get.attachment(attachment);
+        }
+        get.callback(move |reply| {
+            if let Some(reply) = convert::reply(reply) {
+                // The caller may have gone.
+                let _ = sender.send(reply);
+            }
+        })
+        .wait()
+        .map_err(session_error)?;
+        Ok(Replies { receiver })
+    }
+
+    fn serve(
+        &self,
+        key: &KeyExpr<'static>,
+        complete: bool,
+        handler: QueryHandler,
+    ) -> Result<Box<dyn Declaration>> {
+        let pool = self.replies.clone();
+        let queryable = self
+            .session
+            .declare_queryable(key.clone())
+            .complete(complete)
+            .callback(move |query| handler(replies::query(query, &pool)))
+            .wait()
+            .map_err(session_error)?;
+        Ok(declared(queryable))
+    }
+
+    fn publish(&self, sample: Sample, priority: Priority, congestion: Congestion) -> Result<()> {
+        let timestamp = sample.timestamp.map(convert::to_timestamp).transpose()?;
+        let (urgent, priority) = (priority == Priority::RealTime, convert::priority(priority));
+        let congestion = convert::congestion(congestion);
+        match sample.payload {
+            Some(payload) => {
+                let mut put = self
+                    .session
+                    .put(sample.key, payload)
+                    .priority(priority)
+                    .congestion_control(congestion)
+                    .express(urgent)
+                    .timestamp(timestamp)
+                    .attachment(sample.attachment);
+                if !sample.encoding.is_empty() {
+                    put = put.encoding(Encoding::from(sample.encoding));
+                }
+                put.wait()
+            }
+            None => self
+                .session
+                .delete(sample.key)
+                .priority(priority)
+                .congestion_control(congestion)
+                .express(urgent)
+                .timestamp(timestamp)
+                .attachment(sample.attachment)
+                .wait(),
+        }
+        .map_err(session_error)
+    }
+
+    fn publisher(
+        &self,
+        key: &KeyExpr<'static>,
+        priority: Priority,
+        congestion: Congestion,
+    ) -> Result<Box<dyn Publisher>> {
+        let publisher = self
+            .session
+            .declare_publisher(key.clone())
+            .priority(convert::priority(priority))
+            .congestion_control(convert::congestion(congestion))
+            .express(priority == Priority::RealTime)
+            .allowed_destination(Locality::Remote)
+            .wait()
+            .map_err(session_error)?;
+        Ok(Box::new(ZenohPublisher(publisher)))
+    }
+
+    fn subscribe(&self, key: &KeyExpr<'static>, handler: SampleHandler) -> Result<Box<dyn Declaration>> {
+        let subscriber = self
+            .session
+            .declare_subscriber(key.clone())
+            .allowed_origin(Locality::Remote)
+            .callback(move |sample| handler(convert::sample(sample)))
+            .wait()
+            .map_err(session_error)?;
+        Ok(declared(subscriber))
+    }
+
+    fn announce(&self, key: &KeyExpr<'static>) -> Result<Box<dyn Declaration>> {
+        let token = self.session.liveliness().declare_token(key.clone()).wait().map_err(session_error)?;
+        Ok(declared(token))
+    }
+
+    fn watch(&self, key: &KeyExpr<'static>, handler: LivenessHandler) -> Result<Box<dyn Declaration>> {
+        let subscriber = self
+            .session
+            .liveliness()
+            .declare_subscriber(key.clone())
+            .history(true)
+            .callback(move |sample| {
+                handler(sample.key_expr().clone(), sample.kind() == SampleKind::Put);
+            })
+            .wait()
+            .map_err(session_error)?;
+        Ok(declared(subscriber))
+    }
+
+    fn close(&self) -> Result<()> {
+        // On a thread of its own: zenoh waits in place, which some runtimes do not allow.
+        let session = self.session.clone();
+        let closed = std::thread::spawn(move || session.close().wait()).join();
+        self.replies.close();
+        match closed {
+            Ok(result) => result.map_err(session_error),
+            Err(_) => Err(Error::Session("closing panicked".into())),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ZenohPublisher(zenoh::pubsub::Publisher<'static>);
+
+impl Publisher for ZenohPublisher {
+    fn put(&self, payload: Bytes) -> Result<()> {
+        self.0.put(payload).wait().map_err(session_error)
+    }
+}
+
+/// Something that zenoh undeclares when it is dropped.
+struct Declared<T>(#[allow(dead_code, reason = "held for its drop")] T);
+
+impl<T> fmt::Debug for Declared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Declared")
+    }
+}
+
+impl<T: Send + Sync> Declaration for Declared<T> {}
+
+fn declared<T: Send + Sync + 'static>(entity: T) -> Box<dyn Declaration> {
+    Box::new(Declared(entity))
+}
