@@ -1,1 +1,3 @@
-//! odgm node.
+//! The odgm node: configuration, lifecycle, administration and command line.
+
+pub mod config;

@@ -1,0 +1,3 @@
+//! Tests of the node from the outside.
+
+mod config;
