@@ -158,7 +158,10 @@ impl SessionOptions {
 /// Sets a value, map by map, so that what is not named keeps its default. Where zenoh takes a map as
 /// one value (`{peer: …, router: …}`), it is set as a whole.
 fn merge(config: &mut zenoh::Config, key: &str, value: &Value) -> Result<()> {
-    if matches!(key, "mode" | "listen/endpoints" | "connect/endpoints") {
+    let own = |child: &str| matches!((key, child), ("listen" | "connect", "endpoints"));
+    if matches!(key, "mode" | "listen/endpoints" | "connect/endpoints")
+        || value.as_object().is_some_and(|children| children.keys().any(|child| own(child)))
+    {
         return Err(Error::Configuration(format!("config.{}: has an option of its own", dotted(key))));
     }
     let whole = |config: &mut zenoh::Config| {

@@ -78,13 +78,15 @@ pub(super) fn sample(sample: zenoh::sample::Sample) -> Sample {
     }
 }
 
-/// `None` for the error that zenoh itself makes when the deadline has passed.
+/// `None` for the error that zenoh itself makes when the deadline has passed: the session's is a
+/// string, that of a hop on the way has no encoding.
 pub(super) fn reply(reply: zenoh::query::Reply) -> Option<Reply> {
     match reply.into_result() {
         Ok(accepted) => Some(Ok(sample(accepted))),
         Err(error) => {
             let payload = bytes(error.payload());
-            let deadline = *error.encoding() == Encoding::ZENOH_STRING && payload == "Timeout";
+            let zenohs = [Encoding::ZENOH_STRING, Encoding::ZENOH_BYTES].contains(error.encoding());
+            let deadline = zenohs && payload == "Timeout";
             (!deadline).then(|| Err(ErrorReply { payload, encoding: encoding(error.encoding()) }))
         }
     }

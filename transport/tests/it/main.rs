@@ -1,0 +1,3 @@
+//! The transport through its boundary: zenoh and the simulated network.
+
+mod zenoh;
