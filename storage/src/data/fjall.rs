@@ -4,7 +4,8 @@
 //! What this module holds to, and why:
 //! - Memtables are rotated by [`memtables`] alone, never by fjall, whose own rotation can fill the queue
 //!   that its workers drain, and has no limit over databases. Each database has two workers.
-//! - Everything is read through a snapshot of the database: reads beside it see half a batch.
+//! - Everything is read through a snapshot of the database, taken when a batch is complete: reads
+//!   beside it, or a snapshot taken at another moment, may see half a batch.
 //! - The journal keeps its compression on: with it a torn tail is cut and does not stop an open.
 //! - A directory is opened with a journal in it, be it empty: without one sequence numbers start anew.
 //!
@@ -20,6 +21,7 @@ mod memtables;
 mod pointer;
 mod store;
 mod view;
+mod watch;
 
 pub use engine::FjallEngine;
 pub use store::FjallData;

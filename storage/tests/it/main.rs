@@ -1,4 +1,6 @@
 //! Tests of the storage layers, through their public interface.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its helper does")]
+
 mod data;
 mod data_fjall;

@@ -8,10 +8,9 @@
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use super::database::Database;
-use super::generation::remove_dir;
+use super::generation::{Gate, close_gate, remove_dir};
 use super::pointer::sync_dir;
 use crate::{Error, Result};
 
@@ -21,7 +20,7 @@ const MANIFEST_TEXT: &str = "odgm-checkpoint 1\n";
 const ROUNDS: usize = 1000;
 
 /// Freezes a database under `target`, which must not exist.
-pub(super) fn take(database: &Database, gate: &Mutex<()>, target: &Path) -> Result<()> {
+pub(super) fn take(database: &Database, gate: &Gate, target: &Path) -> Result<()> {
     if target.exists() {
         return Err(Error::Options { option: "target", reason: format!("{} exists", target.display()) });
     }
@@ -57,8 +56,8 @@ pub(super) fn check(target: &Path) -> Result<()> {
     }
 }
 
-fn freeze(database: &Database, gate: &Mutex<()>, partial: &Path) -> Result<()> {
-    let _gate = gate.lock().expect("no holder of this lock panics");
+fn freeze(database: &Database, gate: &Gate, partial: &Path) -> Result<()> {
+    let _gate = close_gate(gate);
     database.flush()?;
     assert!(database.is_flushed(), "nobody writes under the gate, so nothing is left in memory");
     let source = database.path();

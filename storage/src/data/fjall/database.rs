@@ -163,6 +163,28 @@ impl Database {
         Ok(())
     }
 
+    /// Passes a sequence number that no row has, so that what was there before can be forgotten. The
+    /// caller excludes writes: else a batch with a lower number would become visible half applied.
+    pub(super) fn advance(&self) {
+        let supervisor = &self.db.supervisor;
+        supervisor.snapshot_tracker.publish(supervisor.seqno.next());
+    }
+
+    /// Drops the memtables that old versions hold and no snapshot needs. fjall does it at the next
+    /// rotation, which an idle database never sees. It recounts its snapshots at every 10,000th close.
+    pub(super) fn forget_versions(&self) {
+        for _ in 0..10_000 {
+            drop(self.db.snapshot());
+        }
+        let watermark = self.db.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+        for keyspace in &self.keyspaces {
+            let forgotten = keyspace.tree.get_version_history_lock().maintenance(keyspace.path(), watermark);
+            if let Err(error) = forgotten {
+                tracing::warn!(?error, path = %self.path.display(), "old versions were not removed");
+            }
+        }
+    }
+
     /// Whether every row is in a table.
     pub(super) fn is_flushed(&self) -> bool {
         Keyspace::ALL.iter().all(|&keyspace| {

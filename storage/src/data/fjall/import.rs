@@ -65,7 +65,12 @@ impl DataImport for FjallImport {
         sync_dir(&self.path)?;
         sync_dir(&self.store.dir)?;
         let database = self.database.take().expect("only finish takes the database");
-        let generation = Generation::new(self.number, database, self.store.engine.buffers.clone());
+        let generation = Generation::new(
+            self.number,
+            database,
+            self.store.engine.buffers.clone(),
+            self.store.gate.clone(),
+        );
         let replaced = self.store.replace(generation.clone());
         if replaced.is_err() && super::pointer::read(&self.store.dir).ok().flatten() != Some(self.number) {
             generation.retire();

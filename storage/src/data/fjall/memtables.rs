@@ -1,13 +1,14 @@
 //! The write buffers of a node: one thread that decides which memtable of which shard is written to
 //! disk next, within one budget, and lets writers wait when the disk cannot follow.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
+use super::database::MemtableSizes;
 use super::generation::{Generation, remove_dir};
+use super::watch::{Seen, Watch};
 use crate::data::Keyspace;
 
 /// A memtable of this size is written whatever the budget: a journal to replay stays short.
@@ -41,6 +42,8 @@ pub(super) struct WriteBuffers {
     wake: Condvar,
     /// Memory of all memtables: as last measured, and what was written since.
     held: AtomicU64,
+    /// The part of it that a flush frees: what an open view holds on to stops no writer.
+    pending: AtomicU64,
     unseen: AtomicU64,
     looked: Condvar,
 }
@@ -53,6 +56,7 @@ impl WriteBuffers {
             inbox: Mutex::default(),
             wake: Condvar::new(),
             held: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
             unseen: AtomicU64::new(0),
             looked: Condvar::new(),
         })
@@ -80,13 +84,14 @@ impl WriteBuffers {
 
     /// Counts a write, and holds the writer back while memtables take half more than the budget.
     pub(super) fn written(&self, bytes: u64) {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        let pending = self.pending.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if self.unseen.fetch_add(bytes, Ordering::Relaxed) + bytes >= STEP_BYTES {
             self.unseen.store(0, Ordering::Relaxed);
             self.inbox().look = true;
             self.wake.notify_one();
         }
-        if held > self.stall_bytes() {
+        if pending > self.stall_bytes() {
             self.stall();
         }
     }
@@ -102,7 +107,7 @@ impl WriteBuffers {
     fn stall(&self) {
         let deadline = Instant::now() + STALL_DEADLINE;
         let mut inbox = self.inbox();
-        while self.held.load(Ordering::Relaxed) > self.stall_bytes() && !inbox.stop {
+        while self.pending.load(Ordering::Relaxed) > self.stall_bytes() && !inbox.stop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -123,9 +128,9 @@ impl WriteBuffers {
 
     /// The thread: until [`WriteBuffers::stop`].
     pub(super) fn run(&self) {
-        let mut idle = Idle::default();
+        let mut watch = Watch::default();
         loop {
-            let pressed = self.held.load(Ordering::Relaxed) > self.budget;
+            let pressed = self.pending.load(Ordering::Relaxed) > self.budget;
             let pause = if pressed { Duration::from_millis(2) } else { Duration::from_secs(1) };
             let inbox = self.inbox();
             let (mut inbox, _) = self
@@ -147,46 +152,53 @@ impl WriteBuffers {
                 self.looked.notify_all();
                 return;
             }
-            self.look(&mut idle);
+            self.look(&mut watch);
             self.looked.notify_all();
         }
     }
 
     /// Measures all memtables and rotates those that must go.
-    fn look(&self, idle: &mut Idle) {
+    fn look(&self, watch: &mut Watch) {
         let mut known = self.generations();
         known.retain(|generation| generation.strong_count() > 0);
         let generations: Vec<_> = known.iter().filter_map(Weak::upgrade).collect();
-        let mut held = 0;
+        let (mut held, mut pending) = (0, 0);
         let mut candidates = Vec::new();
         let now = Instant::now();
         for generation in &generations {
             let db = generation.db();
             let journals = db.journals() >= MANY_JOURNALS;
+            let mut kept = 0;
             for keyspace in Keyspace::ALL {
                 let sizes = db.memtable_sizes(keyspace);
-                held += sizes.all;
-                let quiet = idle.is_idle((Arc::as_ptr(generation) as usize, keyspace), sizes.active, now);
+                let seen = watch.see(id(generation), keyspace, sizes, now);
+                let wanted = sizes.active + seen.sealed_bytes();
+                (held, pending) = (held + sizes.all, pending + wanted);
+                kept += sizes.all.saturating_sub(wanted);
                 if sizes.active == 0 || sizes.sealed >= SEALED_LIMIT {
                     continue;
                 }
+                let quiet = now.duration_since(seen.since) >= IDLE;
                 if sizes.active >= LARGE_BYTES.min(self.budget / 4) || quiet || journals {
-                    rotate(generation, keyspace);
+                    rotate(generation, keyspace, seen, sizes);
                 } else {
-                    candidates.push((sizes.active, generation, keyspace));
+                    candidates.push((sizes, generation, keyspace));
                 }
             }
+            if watch.may_release(id(generation), kept, now) {
+                generation.release_memtables();
+            }
         }
-        idle.forget_unseen(now);
+        watch.forget_unseen(now);
         self.held.store(held, Ordering::Relaxed);
-        candidates.sort_unstable_by_key(|&(active, ..)| std::cmp::Reverse(active));
-        let mut kept = held;
-        for (active, generation, keyspace) in candidates {
-            if kept <= self.budget || active < SMALL_BYTES {
+        self.pending.store(pending, Ordering::Relaxed);
+        candidates.sort_unstable_by_key(|&(sizes, ..)| std::cmp::Reverse(sizes.active));
+        for (sizes, generation, keyspace) in candidates {
+            if pending <= self.budget || sizes.active < SMALL_BYTES {
                 break;
             }
-            rotate(generation, keyspace);
-            kept -= active;
+            rotate(generation, keyspace, watch.see(id(generation), keyspace, sizes, now), sizes);
+            pending -= sizes.active;
         }
         // While `known` is locked no reference outlives this call: see `deregister`.
         drop(generations);
@@ -194,37 +206,14 @@ impl WriteBuffers {
     }
 }
 
-fn rotate(generation: &Generation, keyspace: Keyspace) {
-    // A failure poisons the database, so the next write of the shard reports it.
-    if let Err(error) = generation.db().rotate(keyspace) {
-        tracing::warn!(%error, "a memtable was not rotated");
-    }
+fn id(generation: &Arc<Generation>) -> usize {
+    Arc::as_ptr(generation) as usize
 }
 
-/// Which memtables were not written to for how long.
-#[derive(Debug, Default)]
-struct Idle {
-    seen: HashMap<(usize, Keyspace), Seen>,
-}
-
-#[derive(Debug)]
-struct Seen {
-    active: u64,
-    since: Instant,
-    at: Instant,
-}
-
-impl Idle {
-    fn is_idle(&mut self, memtable: (usize, Keyspace), active: u64, now: Instant) -> bool {
-        let seen = self.seen.entry(memtable).or_insert(Seen { active, since: now, at: now });
-        seen.at = now;
-        if seen.active != active {
-            (seen.active, seen.since) = (active, now);
-        }
-        now.duration_since(seen.since) >= IDLE
-    }
-
-    fn forget_unseen(&mut self, now: Instant) {
-        self.seen.retain(|_, seen| seen.at == now);
+fn rotate(generation: &Generation, keyspace: Keyspace, seen: &mut Seen, sizes: MemtableSizes) {
+    match generation.db().rotate(keyspace) {
+        Ok(()) => seen.sealed.push_back(sizes.active),
+        // It poisoned the database, so the next write of the shard reports it.
+        Err(error) => tracing::warn!(%error, "a memtable was not rotated"),
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use super::engine::FjallEngine;
-use super::generation::{Generation, remove_dir};
+use super::generation::{Gate, Generation, close_gate, remove_dir};
 use super::import::FjallImport;
 use super::pointer;
 use super::view::FjallView;
@@ -30,7 +30,7 @@ pub(super) struct Inner {
     /// `None` once closed.
     serving: RwLock<Option<Arc<Generation>>>,
     /// Held while anything is written or the generation changes, so that a checkpoint can exclude it.
-    gate: Mutex<()>,
+    pub(super) gate: Arc<Gate>,
     poison: OnceLock<String>,
     next_generation: AtomicU64,
 }
@@ -58,13 +58,14 @@ impl FjallData {
             remove_dir(&generation_dir(dir, other))?;
         }
         remove_dir(&staging)?;
-        let generation = Generation::new(number, database, engine.buffers.clone());
+        let gate = Arc::new(Gate::default());
+        let generation = Generation::new(number, database, engine.buffers.clone(), gate.clone());
         engine.buffers.register(&generation);
         let inner = Inner {
             engine,
             dir: dir.to_owned(),
             serving: RwLock::new(Some(generation)),
-            gate: Mutex::default(),
+            gate,
             poison: OnceLock::new(),
             next_generation: AtomicU64::new(number + 1),
         };
@@ -115,7 +116,7 @@ impl Inner {
 
     /// Lets `next` serve; durable when it returns.
     pub(super) fn replace(&self, next: Arc<Generation>) -> Result<()> {
-        let _gate = self.gate.lock().expect("no holder of this lock panics");
+        let _gate = close_gate(&self.gate);
         self.writable()?;
         self.poison_on_error(pointer::switch(&self.dir, next.number))?;
         self.engine.buffers.register(&next);
@@ -130,7 +131,7 @@ impl Inner {
     }
 
     fn close(&self) -> Result<()> {
-        let _gate = self.gate.lock().expect("no holder of this lock panics");
+        let _gate = close_gate(&self.gate);
         let taken = self.serving.write().expect("no holder of this lock panics").take();
         let Some(generation) = taken else { return Ok(()) };
         self.engine.buffers.deregister(&generation);
@@ -157,12 +158,12 @@ impl ApplicationDataStorage for FjallData {
         let bytes =
             batch.operations.iter().map(|(_, key, value)| key.len() + value.as_ref().map_or(0, |v| v.len()));
         let bytes = bytes.sum::<usize>() as u64;
-        let gate = self.inner.gate.lock().expect("no holder of this lock panics");
+        let gate = close_gate(&self.inner.gate);
         let generation = self.inner.writable()?;
         let written = if batch.operations.is_empty() && durability == Durability::Now {
             generation.db().sync()
         } else {
-            generation.db().write(batch, durability)
+            generation.write(batch, durability)
         };
         self.inner.poison_on_error(written)?;
         drop(gate);

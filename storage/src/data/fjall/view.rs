@@ -37,7 +37,7 @@ pub(super) struct FjallView {
 
 impl FjallView {
     pub(super) fn of(generation: Option<Arc<Generation>>) -> Self {
-        let open = generation.map(|generation| (generation.db().snapshot(), Source::Serving(generation)));
+        let open = generation.map(|generation| (generation.snapshot(), Source::Serving(generation)));
         FjallView { open }
     }
 

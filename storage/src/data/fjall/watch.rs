@@ -1,0 +1,83 @@
+//! What the write-buffer thread remembers of each memtable between two looks.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::database::MemtableSizes;
+use crate::data::Keyspace;
+
+/// Flushed memtables below this are left to the next rotation.
+const KEPT_BYTES: u64 = 1 << 20;
+/// How often they are asked for while a view holds them.
+const RELEASE_PAUSE: Duration = Duration::from_secs(5);
+/// How soon after they were flushed.
+const RELEASE_DELAY: Duration = Duration::from_millis(20);
+
+/// All memtables of the node.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    memtables: HashMap<(usize, Keyspace), Seen>,
+    /// When a generation may next be asked to release, and what it then held.
+    releases: HashMap<usize, (Instant, u64)>,
+}
+
+/// One keyspace's.
+#[derive(Debug)]
+pub(super) struct Seen {
+    active: u64,
+    at: Instant,
+    /// Since when nothing was written.
+    pub(super) since: Instant,
+    /// Sizes of those handed to a worker, oldest first.
+    pub(super) sealed: VecDeque<u64>,
+}
+
+impl Seen {
+    pub(super) fn sealed_bytes(&self) -> u64 {
+        self.sealed.iter().sum()
+    }
+}
+
+impl Watch {
+    /// Notes what was measured.
+    pub(super) fn see(
+        &mut self,
+        generation: usize,
+        keyspace: Keyspace,
+        sizes: MemtableSizes,
+        now: Instant,
+    ) -> &mut Seen {
+        let fresh = || Seen { active: sizes.active, at: now, since: now, sealed: VecDeque::new() };
+        let seen = self.memtables.entry((generation, keyspace)).or_insert_with(fresh);
+        if seen.active != sizes.active {
+            (seen.active, seen.since) = (sizes.active, now);
+        }
+        seen.at = now;
+        while seen.sealed.len() > sizes.sealed {
+            seen.sealed.pop_front();
+        }
+        seen
+    }
+
+    /// Whether a generation that keeps so many flushed bytes in memory is to let go of them now.
+    pub(super) fn may_release(&mut self, generation: usize, kept: u64, now: Instant) -> bool {
+        if kept < KEPT_BYTES {
+            self.releases.remove(&generation);
+            return false;
+        }
+        let &mut (due, before) = self.releases.entry(generation).or_insert((now + RELEASE_DELAY, kept));
+        let grown = kept > before + KEPT_BYTES;
+        if now < due && !grown {
+            return false;
+        }
+        self.releases.insert(generation, (now + RELEASE_PAUSE, kept));
+        true
+    }
+
+    /// Forgets those that were not measured this time.
+    pub(super) fn forget_unseen(&mut self, now: Instant) {
+        self.memtables.retain(|_, seen| seen.at == now);
+        let memtables = &self.memtables;
+        self.releases.retain(|&generation, _| memtables.contains_key(&(generation, Keyspace::Data)));
+    }
+}
