@@ -1,5 +1,8 @@
 //! The configuration in the shapes of those who read it.
 
+use odgm_shard::cluster::CollectionSpec;
+use odgm_shard::replication::raft::RaftOptions;
+use odgm_storage::data::DataOptions;
 use odgm_transport::options::{Mode, SessionOptions};
 
 use super::{NodeConfig, ZenohMode};
@@ -24,5 +27,32 @@ impl NodeConfig {
     /// How the session between the nodes is opened.
     pub fn cluster_session(&self) -> SessionOptions {
         SessionOptions::cluster(self.cluster.listen.clone(), self.cluster.peers.clone())
+    }
+
+    /// The memory of the data layer.
+    pub fn data_options(&self) -> DataOptions {
+        let data = &self.storage.data;
+        DataOptions {
+            cache_bytes: data.cache_bytes.bytes(),
+            write_buffer_bytes: data.write_buffer_bytes.bytes(),
+            max_bytes: data.max_bytes.bytes(),
+        }
+    }
+
+    /// How each Raft shard behaves.
+    pub fn raft_options(&self) -> RaftOptions {
+        RaftOptions {
+            heartbeat: self.raft.heartbeat.duration(),
+            election_min: self.raft.election.min.duration(),
+            election_max: self.raft.election.max.duration(),
+            inflight_bytes: self.limits.inflight_bytes.bytes(),
+            rid_window: self.limits.rid_window.duration(),
+            ..RaftOptions::default()
+        }
+    }
+
+    /// The collections that exist once the node is ready.
+    pub fn collection_specs(&self) -> Vec<CollectionSpec> {
+        self.collections.clone()
     }
 }
