@@ -30,6 +30,17 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     }
 }
 
+/// Decodes a record at the head of `bytes`, and says how many it took.
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, usize)> {
+    bincode::serde::decode_from_slice(bytes, config()).ok()
+}
+
+/// Encodes a record into a writer that takes everything, such as a hasher.
+pub fn encode_into<T: Serialize>(value: &T, into: &mut impl std::io::Write) {
+    bincode::serde::encode_into_std_write(value, into, config())
+        .expect("records are plain data, and the writer takes everything");
+}
+
 /// Decodes a record behind the expected version byte.
 pub fn decode_versioned<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Option<T> {
     match bytes.split_first() {

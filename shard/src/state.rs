@@ -5,6 +5,12 @@
 
 pub mod change;
 pub mod command;
+mod layout;
+mod listing;
+mod overlay;
+mod requests;
+mod run;
+pub mod selection;
 pub mod table;
 pub mod view;
 
@@ -12,5 +18,6 @@ pub use change::{Change, ChangeKind};
 pub use command::{
     Batch, Check, CheckKind, Command, Condition, Done, Operation, Outcome, Refusal, Step, StepDone, TxnDone,
 };
-pub use table::{Input, ObjectTable, Position};
-pub use view::ObjectView;
+pub use selection::Selection;
+pub use table::{Applied, Input, ObjectTable, Position};
+pub use view::{Head, ObjectView, Record, ViewSource};

@@ -1,8 +1,21 @@
 //! The object table: applies commands to the data layer.
+//!
+//! Deterministic: the same inputs at the same positions give the same rows, outcomes and changes,
+//! however they are split over calls. One data-layer batch a call holds the rows, the remembered
+//! answers, the counters and the applied position, so a crash keeps all of a call or nothing.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
+use odgm_storage::data::{ApplicationDataStorage, DataView, Durability, Keyspace};
 
-use crate::state::Batch;
+use super::layout::{self, Counters};
+use super::overlay::Overlay;
+use super::requests::Requests;
+use super::run::Run;
+use super::view::{ObjectView, ViewSource, read_counters};
+use crate::state::{Batch, Change, Outcome};
+use crate::{Error, Result};
 
 /// Where a batch stands: the log's position for `raft`, a counter for kinds without a log.
 pub type Position = odgm_storage::log::LogPosition;
@@ -18,6 +31,121 @@ pub enum Input {
     Blank,
 }
 
-/// placeholder
+/// What one call of [`ObjectTable::apply`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// For each input, what became of each of its commands; empty for what is no batch.
+    pub outcomes: Vec<Vec<Outcome>>,
+    /// The changes of all inputs, by revision.
+    pub changes: Vec<Change>,
+}
+
+/// The objects of one partition: the one writer of its data layer.
 #[derive(Debug)]
-pub struct ObjectTable;
+pub struct ObjectTable {
+    storage: Arc<dyn ApplicationDataStorage>,
+    counters: Counters,
+    membership: Option<Bytes>,
+    requests: Requests,
+}
+
+impl ObjectTable {
+    /// Opens what the data layer holds.
+    ///
+    /// # Errors
+    /// When the data layer fails, or holds records of a format that this build does not read.
+    pub fn open(storage: Arc<dyn ApplicationDataStorage>) -> Result<Self> {
+        let view = storage.view();
+        let counters = read_counters(view.as_ref())?;
+        let membership = view.get(Keyspace::Meta, layout::MEMBERSHIP)?;
+        drop(view);
+        Ok(ObjectTable { storage, counters, membership, requests: Requests::default() })
+    }
+
+    /// The last position applied.
+    pub fn applied(&self) -> Option<Position> {
+        self.counters.applied
+    }
+
+    /// The last membership applied.
+    pub fn membership(&self) -> Option<Bytes> {
+        self.membership.clone()
+    }
+
+    /// The last revision taken.
+    pub fn revision(&self) -> u64 {
+        self.counters.revision
+    }
+
+    /// The present state.
+    pub fn view(&self) -> ObjectView {
+        self.views().view()
+    }
+
+    /// A source of views that needs no access to the table.
+    pub fn views(&self) -> ViewSource {
+        ViewSource::new(self.storage.clone())
+    }
+
+    /// Applies inputs in order, each above the last position applied, in one batch of the data layer
+    /// that is visible when this returns and durable later, in order.
+    ///
+    /// # Errors
+    /// Nothing was applied. After a failure of the data layer the shard must stop; an input at or
+    /// below the applied position is a broken invariant of the caller.
+    pub fn apply(&mut self, inputs: Vec<(Position, Input)>) -> Result<Applied> {
+        let view = self.storage.view();
+        let mut counters = self.counters;
+        let mut requests = std::mem::take(&mut self.requests);
+        let (overlay, membership, applied) = run(view.as_ref(), &mut counters, &mut requests, inputs)?;
+        let mut batch = overlay.into_batch();
+        batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
+        if let Some(membership) = &membership {
+            batch.put(Keyspace::Meta, layout::MEMBERSHIP, membership.clone());
+        }
+        drop(view);
+        self.storage.write(batch, Durability::Later)?;
+        self.counters = counters;
+        self.requests = requests;
+        self.membership = membership.or_else(|| self.membership.take());
+        Ok(applied)
+    }
+}
+
+type Ran<'a> = (Overlay<'a>, Option<Bytes>, Applied);
+
+fn run<'a>(
+    view: &'a dyn DataView,
+    counters: &mut Counters,
+    requests: &mut Requests,
+    inputs: Vec<(Position, Input)>,
+) -> Result<Ran<'a>> {
+    let mut overlay = Overlay::new(view);
+    let mut membership = None;
+    let mut applied = Applied::default();
+    for (position, input) in inputs {
+        if counters.applied.is_some_and(|last| position.index <= last.index) {
+            let last = counters.applied;
+            return Err(Error::Internal(format!("input at {position:?} but applied up to {last:?}")));
+        }
+        counters.applied = Some(position);
+        let outcomes = match input {
+            Input::Blank => Vec::new(),
+            Input::Membership(new) => {
+                membership = Some(new);
+                Vec::new()
+            }
+            Input::Batch(batch) => {
+                counters.log_time = counters.log_time.max(batch.time);
+                let mut run = Run { overlay: &mut overlay, counters, changes: &mut applied.changes };
+                let mut outcomes = Vec::with_capacity(batch.commands.len());
+                for command in batch.commands {
+                    outcomes.push(requests.run(&mut run, command, batch.rid_window_ms)?);
+                }
+                outcomes
+            }
+        };
+        applied.outcomes.push(outcomes);
+    }
+    Ok((overlay, membership, applied))
+}
