@@ -159,6 +159,8 @@ pub async fn a_message_over_the_limit_is_refused_at_once(mesh: Mesh) {
     let one = open(&mesh, 0, small);
     let answer = one.send(PeerId(1), Class::Log, Bytes::from_static(b"eleven bytes"));
     assert_eq!(answer, Err(Error::TooLarge { found: 12, limit: 10 }));
+    let answer = one.request(PeerId(1), Class::Log, Bytes::from_static(b"eleven more"), DEADLINE);
+    assert!(answer.await.is_err());
 }
 
 /// There is nobody to wait for.
@@ -188,7 +190,7 @@ pub async fn another_cluster_is_refused(mesh: Mesh) {
     other.set_cluster(Uuid::from_u128(2));
     let seen = Seen::new();
     let log = seen.clone();
-    other.serve(Arc::new(move |incoming| log.push(incoming.payload.clone())));
+    other.serve(Arc::new(move |incoming| log.push(incoming.payload)));
     ok(one.send(PeerId(1), Class::Log, Bytes::from_static(b"stray")));
     let answer = one.request(PeerId(1), Class::Log, Bytes::new(), 3 * DEADLINE);
     assert!(matches!(mesh.within("the refusal", answer).await, Err(Error::Refused(_))));

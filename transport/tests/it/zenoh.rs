@@ -13,7 +13,7 @@ fn any_port() -> Vec<String> {
 }
 
 async fn open(connect: Vec<String>) -> Arc<ZenohSession> {
-    ZenohSession::open(&SessionOptions::cluster(any_port(), connect), "test").await.unwrap()
+    ZenohSession::open(&SessionOptions::cluster(any_port(), connect), "test").await.expect("a session opens")
 }
 
 /// A full mesh of three nodes.
@@ -21,7 +21,7 @@ async fn mesh() -> Mesh {
     let one = open(Vec::new()).await;
     let two = open(one.locators()).await;
     let three = open([one.locators(), two.locators()].concat()).await;
-    let timer = Arc::new(TokioTimer::current().unwrap());
+    let timer = Arc::new(TokioTimer::current().expect("within a test's runtime"));
     Mesh { sessions: [one, two, three], timer }
 }
 
