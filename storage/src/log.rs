@@ -4,10 +4,20 @@
 //! append, truncation and purge of a group are records of the same stream, so an entry can never be
 //! durable without the vote that came before it.
 
+pub mod append_log;
+pub mod memory_log;
+pub mod options;
+#[cfg(feature = "testing")]
+pub mod suite;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+pub use append_log::AppendLog;
+pub use memory_log::MemoryLog;
+pub use options::{LogOptions, SyncPolicy};
 
 use crate::Result;
 

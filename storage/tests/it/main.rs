@@ -4,3 +4,5 @@
 
 mod data;
 mod data_fjall;
+mod log;
+mod snapshot;

@@ -1,0 +1,122 @@
+//! The log of one group, as its consensus sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::core::Core;
+use super::group::{Group, check_truncates, cost};
+use super::queue::{Change, Queued};
+use super::{frame, reader, writer};
+use crate::log::{Durable, LogEntry, LogPosition, LogState, RaftLogStorage};
+use crate::{Error, Result};
+
+/// The log of one group in the log of the node.
+#[derive(Debug)]
+pub(super) struct GroupLog {
+    core: Arc<Core>,
+    group: Arc<Group>,
+}
+
+impl GroupLog {
+    pub(super) fn new(core: Arc<Core>, group: Arc<Group>) -> Self {
+        GroupLog { core, group }
+    }
+
+    fn item(&self, change: Change, durable: Option<Durable>) -> Result<Queued> {
+        let item = Queued::new(Some(Arc::clone(&self.group)), change, durable);
+        let room = self.core.options.segment_bytes - writer::MARK_ROOM - frame::BLOCK as u64;
+        let limit = room - frame::FrameHeader::frame_bytes(1, 0) as u64;
+        if item.bytes as u64 > limit {
+            return Err(Error::TooLarge { what: "an append or vote", found: item.bytes as u64, limit });
+        }
+        Ok(item)
+    }
+
+    fn freed(&self, bytes: u64) {
+        self.core.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl RaftLogStorage for GroupLog {
+    fn state(&self) -> LogState {
+        self.group.lock().bounds()
+    }
+
+    fn append(&self, entries: Vec<LogEntry>, durable: Durable) -> Result<()> {
+        let mut state = self.group.lock();
+        state.check_follows(&entries)?;
+        // Cloning an entry counts a reference: the bytes are shared by queue and cache.
+        let visible = entries.clone();
+        let bytes: u64 = entries.iter().map(cost).sum();
+        let item = self.item(Change::Append { entries, stamp: state.stamp }, Some(durable))?;
+        self.core.cached_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let queued = self.core.enqueue(&mut state, [item], |state| state.append(visible));
+        if queued.is_err() {
+            self.freed(bytes);
+        }
+        queued
+    }
+
+    fn read(&self, from: u64, to: u64, max_bytes: u64) -> Result<Vec<LogEntry>> {
+        reader::read(&self.core, &self.group, from, to, max_bytes)
+    }
+
+    fn cached_from(&self) -> u64 {
+        self.group.lock().cached_from()
+    }
+
+    fn truncate_after(&self, last: Option<u64>, durable: Durable) -> Result<()> {
+        let mut state = self.group.lock();
+        check_truncates(state.purged, last)?;
+        let item = self.item(Change::Truncate(last), Some(durable))?;
+        let mut freed = 0;
+        self.core.enqueue(&mut state, [item], |state| freed = state.truncate_after(last))?;
+        drop(state);
+        self.freed(freed);
+        Ok(())
+    }
+
+    fn purge(&self, upto: LogPosition) -> Result<()> {
+        let mut state = self.group.lock();
+        if state.purged.is_some_and(|purged| upto.index <= purged.index) {
+            return Ok(());
+        }
+        let item = self.item(Change::Purge(upto), None)?;
+        let mut freed = 0;
+        self.core.enqueue(&mut state, [item], |state| freed = state.purge(upto))?;
+        drop(state);
+        self.freed(freed);
+        if self.core.segments.used_count() > 1 {
+            self.core.janitor_wanted();
+        }
+        Ok(())
+    }
+
+    fn save_vote(&self, vote: Bytes, durable: Durable) -> Result<()> {
+        let mut state = self.group.lock();
+        let item = self.item(Change::Vote(vote.clone()), Some(durable))?;
+        self.core.enqueue(&mut state, [item], |state| state.vote = Some(vote))
+    }
+
+    fn vote(&self) -> Option<Bytes> {
+        self.group.lock().vote.clone()
+    }
+
+    fn save_committed(&self, committed: Option<LogPosition>) -> Result<()> {
+        let mut state = self.group.lock();
+        let item = match state.committed_queued {
+            true => None,
+            false => Some(self.item(Change::Committed, None)?),
+        };
+        self.core.enqueue(&mut state, item, |state| {
+            state.committed = committed;
+            state.committed_queued = true;
+        })
+    }
+
+    fn committed(&self) -> Option<LogPosition> {
+        self.group.lock().committed
+    }
+}

@@ -1,0 +1,123 @@
+//! Keeps segments ready, frees those that hold nothing live, and moves the last live entries out of
+//! old ones.
+//!
+//! Only the oldest segment is ever freed, so that what is left is one unbroken chain. Before that the
+//! log says durably where it begins from now on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::frame::record_bytes;
+use super::group::{EntryPlace, EntryRef, Group, GroupState, Whereabouts};
+use super::queue::{Change, Queued};
+use super::reader;
+use crate::Result;
+use crate::log::{LogEntry, LogPosition};
+
+/// What is moved at a time, so that nobody waits long behind it.
+const MOVE_BYTES: u64 = 256 << 10;
+
+/// Does one piece of work; says whether there may be more.
+pub(super) fn round(core: &Arc<Core>) -> Result<bool> {
+    core.segments.reclaim()?;
+    if core.segments.prepare()? {
+        return Ok(true);
+    }
+    let (oldest, active) = core.segments.ends();
+    if oldest < core.durable_oldest.load(Ordering::Acquire) && oldest < active {
+        core.segments.retire(oldest)?;
+        return Ok(true);
+    }
+    let blocked = !core.damaged.lock().unwrap_or_else(|p| p.into_inner()).is_empty();
+    if blocked || oldest >= active || core.collecting.swap(true, Ordering::AcqRel) {
+        return Ok(false);
+    }
+    let groups: Vec<Arc<Group>> =
+        core.groups.read().unwrap_or_else(|p| p.into_inner()).values().cloned().collect();
+    let mut dead_below = oldest;
+    while dead_below < active && !groups.iter().any(|group| group.lock().needs(dead_below)) {
+        dead_below += 1;
+    }
+    if dead_below == oldest {
+        if !mostly_garbage(core, &groups) {
+            core.collecting.store(false, Ordering::Release);
+            return Ok(false);
+        }
+        move_out(core, &groups, oldest)?;
+    }
+    let again = Arc::clone(core);
+    let done = Box::new(move |outcome: Result<()>| {
+        again.collecting.store(false, Ordering::Release);
+        if outcome.is_ok() {
+            again.janitor_wanted();
+        }
+    });
+    // Closed or poisoned: then nothing is left to do here.
+    let queued = core.enqueue_global(Queued::new(None, Change::Oldest(dead_below), Some(done)));
+    Ok(queued.is_ok())
+}
+
+/// Whether moving pays: more than half of what is on disk is dead.
+fn mostly_garbage(core: &Core, groups: &[Arc<Group>]) -> bool {
+    let used = core.segments.used_count() as u64;
+    let live: u64 = groups.iter().map(|group| group.lock().live_bytes).sum();
+    used > 2 && live * 2 < used * core.options.segment_bytes
+}
+
+/// Queues copies of what is live in a segment, up to a bound.
+fn move_out(core: &Core, groups: &[Arc<Group>], sequence: u64) -> Result<()> {
+    let mut budget = MOVE_BYTES.min(core.options.segment_bytes / 4);
+    for group in groups {
+        if budget == 0 {
+            return Ok(());
+        }
+        let mut found: Vec<(u64, EntryRef, EntryPlace)> = Vec::new();
+        {
+            let mut state = group.lock();
+            if state.state_in(sequence) {
+                let items = state_items(group, &mut state);
+                // A removed group, or a log that takes no more, needs nothing moved.
+                let _ = core.enqueue(&mut state, items, |_| ());
+            }
+            for (index, entry) in (state.first..).zip(&state.entries) {
+                match entry.at {
+                    Whereabouts::At(at) if at.sequence == sequence => found.push((index, *entry, at)),
+                    _ => continue,
+                }
+                budget = budget.saturating_sub(record_bytes(entry.payload_bytes as usize) as u64);
+                if budget == 0 {
+                    break;
+                }
+            }
+        }
+        let mut entries = Vec::with_capacity(found.len());
+        for (index, entry, at) in found {
+            let position = LogPosition { term: entry.term, index };
+            let read = reader::read_records(core, group.id, &[(position, entry)])?;
+            entries.extend(read.into_iter().flatten().map(|entry| (entry, at)));
+        }
+        let mut state = group.lock();
+        entries.retain(|(entry, at): &(LogEntry, EntryPlace)| {
+            state.get(entry.position.index).is_some_and(|now| now.at == Whereabouts::At(*at))
+        });
+        if !entries.is_empty() {
+            let item = Queued::new(Some(Arc::clone(group)), Change::Move { entries }, None);
+            let _ = core.enqueue(&mut state, [item], |_| ());
+        }
+    }
+    Ok(())
+}
+
+/// The vote and the positions of a group, to be written once more.
+fn state_items(group: &Arc<Group>, state: &mut GroupState) -> Vec<Queued> {
+    let vote = state.vote.clone().map(Change::Vote);
+    let purged = state.purged.map(Change::Purge);
+    let committed = (state.committed.is_some() && !state.committed_queued).then_some(Change::Committed);
+    state.committed_queued |= committed.is_some();
+    [vote, purged, committed]
+        .into_iter()
+        .flatten()
+        .map(|change| Queued::new(Some(Arc::clone(group)), change, None))
+        .collect()
+}
