@@ -11,6 +11,9 @@ pub trait Runtime: AsyncRuntime + Send + Sync {
     /// the lower. May jump.
     fn wall_clock() -> u64;
 
+    /// A random number, for names that must differ.
+    fn random() -> u64;
+
     /// Runs a call that may wait for the disk off the threads that carry timers.
     fn blocking<T: Send + 'static>(
         call: impl FnOnce() -> T + Send + 'static,
@@ -26,6 +29,10 @@ impl Runtime for TokioRuntime {
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         ntp64(since_epoch)
+    }
+
+    fn random() -> u64 {
+        rand::random()
     }
 
     async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {

@@ -3,10 +3,25 @@
 //! This folder is the only place that names openraft. What leaves it are the types of this crate; what is
 //! written to disk or sent has its own encoding, described in `docs/formats/raft.md`.
 
+mod encode;
+mod housekeeping;
+mod inbox;
+mod log;
+mod membership;
+mod message;
+mod network;
 mod options;
+mod pull;
+mod reads;
 mod router;
 mod shard;
+mod snapshot;
+mod state_machine;
+mod status;
+mod types;
+mod writes;
 
 pub use options::RaftOptions;
 pub use router::{RAFT_MESSAGE, RaftRouter};
-pub use shard::{Progress, RaftParts, RaftShard, ReplicaData};
+pub use shard::{Progress, RaftParts, RaftShard};
+pub use snapshot::ReplicaData;

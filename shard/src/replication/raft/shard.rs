@@ -1,32 +1,32 @@
 //! A replica of a Raft group as the rest of the crate sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::marker::PhantomData;
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use odgm_storage::data::{ApplicationDataStorage, SnapshotCapableStorage};
 use odgm_storage::log::RaftLogStorage;
 use odgm_storage::snapshot::RaftSnapshotStorage;
 use odgm_transport::timer::BoxFuture;
+use openraft::{Config, SnapshotPolicy};
+use openraft_rt::{Instant, WatchReceiver};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::{RaftOptions, RaftRouter};
+use super::inbox::{self, Desk, Raft};
+use super::log::Log;
+use super::network::Network;
+use super::pull::Puller;
+use super::snapshot::SnapshotSet;
+use super::state_machine::{Growth, ReplicaState, StateMachine};
+use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, writes};
 use crate::object::{GroupId, NodeId, ReplicaId};
-use crate::replication::{ChangeSink, ShardState, ShardStatus};
+use crate::replication::{ChangeSink, Role, ShardState, ShardStatus};
 use crate::runtime::Runtime;
 use crate::state::{Command, ObjectView, Outcome};
 use crate::{Error, Result};
-
-/// The data layer of a replica, and how a snapshot of it is taken.
-#[derive(Debug, Clone)]
-pub enum ReplicaData {
-    /// By a checkpoint on disk, without copying; the portable file is written from it when a follower asks.
-    Checkpointed(Arc<dyn SnapshotCapableStorage>),
-    /// By exporting a view into the snapshot store at once: for data in memory.
-    Exported(Arc<dyn ApplicationDataStorage>),
-}
 
 /// What a replica is made of.
 pub struct RaftParts<R: Runtime> {
@@ -48,8 +48,8 @@ pub struct RaftParts<R: Runtime> {
     pub router: Arc<RaftRouter<R>>,
 }
 
-impl<R: Runtime> std::fmt::Debug for RaftParts<R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<R: Runtime> fmt::Debug for RaftParts<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RaftParts")
             .field("group", &self.group)
             .field("replica", &self.replica)
@@ -69,10 +69,19 @@ pub struct Progress {
     pub lag: u64,
 }
 
-/// One replica of a Raft group.
-#[derive(Debug)]
+/// One replica of a Raft group. Close it before its layers; dropped unclosed, it goes on in the background.
 pub struct RaftShard<R: Runtime> {
-    runtime: PhantomData<fn() -> R>,
+    group: GroupId,
+    replica: ReplicaId,
+    pub(super) options: RaftOptions,
+    pub(super) raft: Raft<R>,
+    state: Arc<ReplicaState>,
+    status: watch::Receiver<ShardStatus>,
+    writes: writes::Writes,
+    reads: reads::Reads,
+    router: Arc<RaftRouter<R>>,
+    stop: CancellationToken,
+    tasks: Arc<Mutex<Vec<R::JoinHandle<()>>>>,
 }
 
 impl<R: Runtime> RaftShard<R> {
@@ -83,97 +92,258 @@ impl<R: Runtime> RaftShard<R> {
     /// When the options cannot be, a layer fails, or log and data do not belong together.
     pub async fn start(parts: RaftParts<R>, options: RaftOptions) -> Result<Arc<Self>> {
         options.validate()?;
-        drop(parts);
-        Err(Error::Unsupported("raft".to_owned()))
+        let RaftParts { group, replica, log, snapshots, data, dir, sink, router } = parts;
+        let started = R::Instant::now();
+        let growth = Growth::new(options.snapshot_entries, options.snapshot_bytes);
+        let state = R::blocking(move || {
+            let snapshots = Arc::new(SnapshotSet::open(dir, data, snapshots)?);
+            ReplicaState::open(snapshots, growth).map(Arc::new)
+        })
+        .await?;
+        let mailbox = router
+            .register(group, replica.0)
+            .ok_or_else(|| Error::Invalid(format!("group {group} has a replica on this node already")))?;
+        let network = Network {
+            router: router.clone(),
+            group,
+            replica: replica.0,
+            window_bytes: options.window_bytes,
+            streams: Arc::new(AtomicU64::new(R::random())),
+        };
+        let machine = StateMachine::<R>::new(state.clone(), sink, started);
+        let log = Log::<R>::new(log, state.snapshots.restorable());
+        let raft = match Raft::<R>::new(replica.0, config(&options)?, network, log, machine).await {
+            Ok(raft) => raft,
+            Err(fatal) => {
+                router.unregister(group);
+                return Err(Error::Internal(fatal.to_string()));
+            }
+        };
+
+        let (status_sender, status) = watch::channel(status::initial());
+        let (writes, proposals) = writes::channel(options.inflight_bytes);
+        let (reads, barriers) = reads::channel();
+        let stop = CancellationToken::new();
+        let desk = Desk {
+            raft: raft.clone(),
+            snapshots: state.snapshots.clone(),
+            puller: Puller::new(router.clone(), state.snapshots.clone(), group, replica.0),
+            started,
+        };
+        let mut tasks = vec![
+            R::spawn(inbox::serve_appends(raft.clone(), mailbox.appends)),
+            R::spawn(inbox::serve_others(desk, mailbox.others)),
+            R::spawn(status::publish(raft.clone(), status_sender)),
+        ];
+        let until = |token: &CancellationToken| token.clone();
+        let (propose, confirm) = (raft.clone(), raft.clone());
+        let (token, own) = (until(&stop), options.clone());
+        tasks.push(R::spawn(async move {
+            let _ = token.run_until_cancelled(writes::propose(propose, own, proposals)).await;
+        }));
+        let token = until(&stop);
+        tasks.push(R::spawn(async move {
+            let _ = token.run_until_cancelled(reads::confirm(confirm, barriers)).await;
+        }));
+        let (token, keeper) = (until(&stop), housekeeping::keep(raft.clone(), state.clone(), started));
+        tasks.push(R::spawn(async move {
+            let _ = token.run_until_cancelled(keeper).await;
+        }));
+
+        let tasks = Arc::new(Mutex::new(tasks));
+        let shard =
+            RaftShard { group, replica, options, raft, state, status, writes, reads, router, stop, tasks };
+        shard.elect_alone().await?;
+        Ok(Arc::new(shard))
     }
 
-    /// Founds the group with these voters. On a founded group it changes nothing. Called on one of them,
-    /// or on all of them with the same members.
-    pub async fn initialize(&self, members: BTreeMap<ReplicaId, NodeId>) -> Result<()> {
-        drop(members);
-        Err(Error::Unsupported("raft".to_owned()))
-    }
-
-    /// Adds a replica that learns and has no vote, and begins to send to it; does not wait until it has
-    /// caught up (see [`RaftShard::progress`]). Idempotent. On the leader only.
-    pub async fn add_learner(&self, replica: ReplicaId, node: NodeId) -> Result<()> {
-        Err(Error::Unsupported(format!("{replica} {node}")))
-    }
-
-    /// Gives votes to learners and removes voters, in one change. Removed voters leave the group.
-    /// Idempotent. On the leader only; a leader that removes itself steps down afterwards.
-    pub async fn change_membership(
-        &self,
-        add: BTreeSet<ReplicaId>,
-        remove: BTreeSet<ReplicaId>,
-    ) -> Result<()> {
-        Err(Error::Unsupported(format!("{add:?} {remove:?}")))
-    }
-
-    /// Removes a learner. Idempotent. On the leader only.
-    pub async fn remove_learner(&self, replica: ReplicaId) -> Result<()> {
-        Err(Error::Unsupported(replica.to_string()))
-    }
-
-    /// Hands leadership to a voter and waits until this replica no longer leads.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`] when it did not happen within the options' deadline.
-    pub async fn transfer_leader(&self, to: ReplicaId) -> Result<()> {
-        Err(Error::Unsupported(to.to_string()))
-    }
-
-    /// Campaigns now (with pre-vote), instead of waiting for the election timeout: for when the leader's node is
-    /// known to be gone. Respects the leader's lease.
-    pub async fn campaign(&self) -> Result<()> {
-        Err(Error::Unsupported("raft".to_owned()))
-    }
-
-    /// Takes a snapshot of all that is applied, and purges the log behind it.
-    pub async fn snapshot(&self) -> Result<()> {
-        Err(Error::Unsupported("raft".to_owned()))
-    }
-
-    /// Waits until the entry at `index` is applied here.
-    pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<()> {
-        Err(Error::Unsupported(format!("{index} {timeout:?}")))
-    }
-
-    /// How far the others are, as this leader knows; empty on a follower.
-    pub fn progress(&self) -> Vec<Progress> {
-        Vec::new()
+    /// The only voter of a group needs no election timeout.
+    async fn elect_alone(&self) -> Result<()> {
+        let membership = self.raft.metrics().borrow_watched().membership_config.clone();
+        if membership.voter_ids().eq([self.replica.0]) {
+            self.raft.trigger().elect(false).await.map_err(|fatal| Error::Internal(fatal.to_string()))?;
+        }
+        Ok(())
     }
 
     /// The group.
     pub fn group(&self) -> GroupId {
-        GroupId(0)
+        self.group
     }
 
     /// This replica.
     pub fn replica(&self) -> ReplicaId {
-        ReplicaId(0)
+        self.replica
     }
+
+    /// Takes a snapshot of all that is applied, and purges the log behind it. Completes when the snapshot is
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when it was not within the options' deadline: the reason is logged.
+    pub async fn snapshot(&self) -> Result<()> {
+        housekeeping::snapshot(&self.raft, &self.state, self.options.deadline).await
+    }
+
+    /// Waits until the entry at `index` is applied here.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], and [`Error::Unavailable`] when the replica stops.
+    pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<()> {
+        let reached = |applied: Option<u64>| applied.is_some_and(|at| at >= index);
+        self.wait(timeout, move |metrics| reached(metrics.last_applied.map(|id| id.index))).await
+    }
+
+    /// Waits until openraft's metrics are as asked.
+    pub(super) async fn wait(
+        &self,
+        timeout: Duration,
+        holds: impl Fn(&openraft::RaftMetrics<super::types::Types<R>>) -> bool + Send + Sync,
+    ) -> Result<()> {
+        let mut metrics = self.raft.metrics();
+        let waiting = async move {
+            loop {
+                {
+                    let present = metrics.borrow_and_update();
+                    if holds(&*present) {
+                        return Ok(());
+                    }
+                    if let Err(fatal) = &present.running_state {
+                        return Err(Error::Unavailable(fatal.to_string()));
+                    }
+                }
+                if metrics.changed().await.is_err() {
+                    return Err(Error::Unavailable("the replica stops".to_owned()));
+                }
+            }
+        };
+        R::timeout(timeout, waiting).await.unwrap_or(Err(Error::Timeout(timeout)))
+    }
+
+    /// How far the others are, as this leader knows; empty on a follower.
+    pub fn progress(&self) -> Vec<Progress> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index;
+        let lag = |matched: Option<u64>| match (last, matched) {
+            (Some(last), Some(matched)) => last.saturating_sub(matched),
+            (Some(last), None) => last + 1,
+            (None, _) => 0,
+        };
+        let others = metrics.replication.iter().flatten();
+        others
+            .filter(|(replica, _)| **replica != self.replica.0)
+            .map(|(replica, matched)| {
+                let matched = matched.map(|id| id.index);
+                Progress { replica: ReplicaId(*replica), matched, lag: lag(matched) }
+            })
+            .collect()
+    }
+
+    /// The members that the group is founded with.
+    pub(super) fn members(members: BTreeMap<ReplicaId, NodeId>) -> BTreeMap<u64, super::types::Member> {
+        let member =
+            |(replica, node): (ReplicaId, NodeId)| (replica.0, super::types::Member { node: node.0 });
+        members.into_iter().map(member).collect()
+    }
+
+    /// The voters now, while no change is under way.
+    pub(super) fn settled_voters(&self) -> Option<BTreeSet<u64>> {
+        let membership = self.raft.metrics().borrow_watched().membership_config.clone();
+        match membership.get_joint_config().as_slice() {
+            [voters] => Some(voters.clone()),
+            _ => None,
+        }
+    }
+}
+
+fn config(options: &RaftOptions) -> Result<Arc<Config>> {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let (heartbeat, max) = (ms(options.heartbeat), ms(options.election_max));
+    let config = Config {
+        cluster_name: "odgm".to_owned(),
+        heartbeat_interval: heartbeat,
+        election_timeout_min: ms(options.election_min),
+        election_timeout_max: max,
+        install_snapshot_timeout: 15_000,
+        max_payload_entries: 1024,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: options.keep_entries,
+        purge_batch_size: 512,
+        api_channel_size: Some(4096),
+        notification_channel_size: Some(4096),
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        quorum_loss_probe_interval: Some(2 * max + heartbeat),
+        allow_log_reversion: Some(false),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|error| Error::Invalid(error.to_string()))
 }
 
 impl<R: Runtime> ShardState for RaftShard<R> {
     fn write(&self, command: Command) -> BoxFuture<'static, Result<Outcome>> {
-        drop(command);
-        Box::pin(async { Err(Error::Unsupported("raft".to_owned())) })
+        let submitted = self.writes.submit(command);
+        let deadline = self.options.deadline;
+        Box::pin(async move {
+            match R::timeout(deadline, submitted?).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(Error::Unavailable("the shard stops".to_owned())),
+                Err(_) => Err(Error::Timeout(deadline)),
+            }
+        })
     }
 
     fn read_barrier(&self) -> BoxFuture<'static, Result<()>> {
-        Box::pin(async { Err(Error::Unsupported("raft".to_owned())) })
+        let submitted = self.reads.submit();
+        let deadline = self.options.deadline;
+        Box::pin(async move {
+            match R::timeout(deadline, submitted?).await {
+                Ok(Ok(confirmed)) => confirmed,
+                Ok(Err(_)) => Err(Error::Unavailable("the shard stops".to_owned())),
+                Err(_) => Err(Error::Timeout(deadline)),
+            }
+        })
     }
 
     fn view(&self) -> ObjectView {
-        unreachable!("no replica can be started yet")
+        self.state.view()
     }
 
     fn status(&self) -> watch::Receiver<ShardStatus> {
-        unreachable!("no replica can be started yet")
+        self.status.clone()
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
-        Box::pin(async {})
+        let (router, group) = (self.router.clone(), self.group);
+        let (raft, stop) = (self.raft.clone(), self.stop.clone());
+        let tasks = self.tasks.clone();
+        Box::pin(async move {
+            if !stop.is_cancelled() {
+                stop.cancel();
+                // Ends the two inboxes once they have handled what they hold.
+                router.unregister(group);
+            }
+            if let Err(error) = raft.shutdown().await {
+                tracing::error!(%group, %error, "openraft did not stop cleanly");
+            }
+            let tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%group, %error, "a task of the replica failed");
+                }
+            }
+        })
+    }
+}
+
+impl<R: Runtime> fmt::Debug for RaftShard<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role: Role = self.status.borrow().role;
+        f.debug_struct("RaftShard")
+            .field("group", &self.group)
+            .field("replica", &self.replica)
+            .field("role", &role)
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,71 @@
+//! Snapshots when they are due, and the removal of old ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use openraft_rt::{Instant, WatchReceiver};
+
+use super::inbox::Raft;
+use super::state_machine::ReplicaState;
+use crate::runtime::Runtime;
+use crate::{Error, Result};
+
+/// How often superseded snapshots are looked at.
+const SWEEP: Duration = Duration::from_secs(15);
+/// How long a snapshot that is due may take before it is tried again.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Takes snapshots as they become due and removes old ones, until dropped.
+pub(crate) async fn keep<R: Runtime>(raft: Raft<R>, state: Arc<ReplicaState>, started: R::Instant) {
+    loop {
+        let (due, sweep) = (std::pin::pin!(state.growth.due()), std::pin::pin!(R::sleep(SWEEP)));
+        match select(due, sweep).await {
+            Either::Left(_) => {
+                if let Err(error) = snapshot(&raft, &state, SNAPSHOT_TIMEOUT).await {
+                    tracing::warn!(%error, "a snapshot that was due was not taken");
+                }
+            }
+            Either::Right(_) => {
+                let (snapshots, now) = (state.snapshots.clone(), started.elapsed());
+                if let Err(error) = R::blocking(move || snapshots.sweep(now)).await {
+                    tracing::warn!(%error, "an old snapshot could not be removed");
+                }
+            }
+        }
+    }
+}
+
+/// Takes a snapshot and waits until it is there; the log behind it is purged by openraft.
+pub(crate) async fn snapshot<R: Runtime>(
+    raft: &Raft<R>,
+    state: &Arc<ReplicaState>,
+    timeout: Duration,
+) -> Result<()> {
+    let mut metrics = raft.metrics();
+    let Some(applied) = metrics.borrow_watched().last_applied.map(|id| id.index) else { return Ok(()) };
+    if metrics.borrow_watched().snapshot.is_some_and(|id| id.index >= applied) {
+        return Ok(());
+    }
+    // Most of the bytes reach the disk here, while commands go on being applied.
+    let data = state.snapshots.data();
+    R::blocking(move || data.sync()).await?;
+    raft.trigger().snapshot().await.map_err(|fatal| Error::Unavailable(fatal.to_string()))?;
+    let waiting = async {
+        loop {
+            {
+                let present = metrics.borrow_and_update();
+                if present.snapshot.is_some_and(|id| id.index >= applied) {
+                    return Ok(());
+                }
+                if let Err(fatal) = &present.running_state {
+                    return Err(Error::Unavailable(fatal.to_string()));
+                }
+            }
+            if metrics.changed().await.is_err() {
+                return Err(Error::Unavailable("the replica stops".to_owned()));
+            }
+        }
+    };
+    R::timeout(timeout, waiting).await.unwrap_or(Err(Error::Timeout(timeout)))
+}

@@ -1,0 +1,95 @@
+//! What a replica says about itself, kept up to date from openraft's metrics.
+
+use std::time::Duration;
+
+use openraft::{RaftMetrics, ServerState};
+use openraft_rt::WatchReceiver;
+use tokio::sync::watch;
+
+use super::inbox::Raft;
+use super::types::{Types, position};
+use crate::object::{NodeId, ReplicaId};
+use crate::replication::{Role, ShardStatus};
+use crate::runtime::Runtime;
+
+/// Under load the bounds change with every batch: they are told at most this often.
+const PACE: Duration = Duration::from_millis(5);
+
+/// Before anything is known.
+pub(crate) fn initial() -> ShardStatus {
+    ShardStatus {
+        role: Role::Leaderless,
+        serving: None,
+        term: 0,
+        voters: Vec::new(),
+        learners: Vec::new(),
+        applied: None,
+        last_log_index: None,
+        purged_log_index: None,
+        snapshot_index: None,
+        failure: None,
+    }
+}
+
+/// Tells the status as it changes, until openraft stops.
+pub(crate) async fn publish<R: Runtime>(raft: Raft<R>, status: watch::Sender<ShardStatus>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let next = of(&*metrics.borrow_and_update());
+        let stopped = next.role == Role::Stopped;
+        status.send_if_modified(|present| {
+            let changed = *present != next;
+            if changed {
+                *present = next;
+            }
+            changed
+        });
+        if stopped || metrics.changed().await.is_err() {
+            break;
+        }
+        R::sleep(PACE).await;
+    }
+    status.send_if_modified(|present| {
+        let changed = present.role != Role::Stopped;
+        present.role = Role::Stopped;
+        present.serving = None;
+        changed
+    });
+}
+
+fn of<R: Runtime>(metrics: &RaftMetrics<Types<R>>) -> ShardStatus {
+    let membership = metrics.membership_config.membership();
+    let node = |replica: &u64| membership.get_node(replica).map(|member| NodeId(member.node));
+    let named = |replica: u64| (ReplicaId(replica), node(&replica).unwrap_or_default());
+    let applied = metrics.last_applied.as_ref().map(position);
+    // A leader serves once an entry of its own term is applied: then all that was acknowledged before is.
+    let serves =
+        metrics.state == ServerState::Leader && applied.is_some_and(|at| at.term == metrics.current_term);
+    let role = match (&metrics.running_state, metrics.state, metrics.current_leader) {
+        (Err(_), ..) | (_, ServerState::Shutdown, _) => Role::Stopped,
+        (_, ServerState::Leader, _) if serves => Role::Serving,
+        (_, _, Some(leader)) if leader != metrics.id => Role::Following,
+        _ => Role::Leaderless,
+    };
+    let serving = match role {
+        Role::Serving => node(&metrics.id),
+        Role::Following => metrics.current_leader.and_then(|leader| node(&leader)),
+        Role::Leaderless | Role::Stopped => None,
+    };
+    let failure = match &metrics.running_state {
+        Err(openraft::errors::Fatal::Stopped) | Ok(()) => None,
+        Err(fatal) => Some(fatal.to_string()),
+    };
+    ShardStatus {
+        role,
+        serving,
+        term: metrics.current_term,
+        voters: membership.voter_ids().map(named).collect(),
+        learners: membership.learner_ids().map(named).collect(),
+        applied,
+        last_log_index: metrics.last_log_index,
+        purged_log_index: metrics.purged.map(|id| id.index),
+        snapshot_index: metrics.snapshot.map(|id| id.index),
+        failure,
+    }
+}
