@@ -194,3 +194,108 @@ fn mac(secret: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
     mac.update(bytes);
     mac
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            class: Class::Log,
+            cluster: Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+            from: PeerId(1),
+            to: PeerId(2),
+            epoch: 3,
+        }
+    }
+
+    fn message(kind: Kind, correlation: u64, body: &[u8]) -> Message {
+        Message { kind, correlation, body: Bytes::copy_from_slice(body) }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn kinds() -> impl Strategy<Value = Kind> {
+        prop_oneof![Just(Kind::OneWay), Just(Kind::Request), Just(Kind::Response), Just(Kind::Refusal)]
+    }
+
+    fn messages() -> impl Strategy<Value = Vec<Message>> {
+        let one = (kinds(), any::<u64>(), vec(any::<u8>(), 0..64));
+        vec(one.prop_map(|(kind, correlation, body)| message(kind, correlation, &body)), 0..8)
+    }
+
+    #[test]
+    fn the_bytes_of_version_1_do_not_change() {
+        let frame = encode(&header(), &[message(Kind::Request, 9, b"hi")], None);
+        let expected = "01010000\
+            0102030405060708090a0b0c0d0e0f10\
+            0100000000000000\
+            0200000000000000\
+            0300000000000000\
+            01000000\
+            01\
+            0900000000000000\
+            02000000\
+            6869";
+        assert_eq!(hex(&frame), expected);
+        let signed = encode(&header(), &[], Some(b"secret"));
+        assert_eq!(signed.len(), HEADER_BYTES + MAC_BYTES);
+        assert_eq!(hex(&signed[..4]), "01010100");
+    }
+
+    #[test]
+    fn another_version_is_told_apart_from_garbage() {
+        let mut frame = encode(&header(), &[], None).to_vec();
+        frame[0] = 2;
+        assert_eq!(decode(Bytes::from(frame), None), Err(Malformed::Version(2)));
+    }
+
+    #[test]
+    fn the_mac_is_asked_of_both_sides() {
+        let plain = encode(&header(), &[], None);
+        let signed = encode(&header(), &[], Some(b"secret"));
+        assert_eq!(decode(plain, Some(b"secret")), Err(Malformed::Mac));
+        assert_eq!(decode(signed.clone(), None), Err(Malformed::Mac));
+        assert_eq!(decode(signed.clone(), Some(b"other")), Err(Malformed::Mac));
+        assert!(decode(signed, Some(b"secret")).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_is_read_as_it_was_written(messages in messages(), secret in any::<bool>()) {
+            let secret = secret.then_some(&b"secret"[..]);
+            let decoded = decode(encode(&header(), &messages, secret), secret);
+            prop_assert_eq!(decoded, Ok(Decoded { header: header(), messages }));
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in vec(any::<u8>(), 0..300), secret in any::<bool>()) {
+            let _ = decode(Bytes::from(bytes), secret.then_some(&b"secret"[..]));
+        }
+
+        #[test]
+        fn no_damaged_frame_makes_the_decoder_panic(
+            messages in messages(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>(),
+        ) {
+            let mut frame = encode(&header(), &messages, None).to_vec();
+            let at = at.index(frame.len());
+            if cut { frame.truncate(at) } else { frame[at] = byte }
+            let _ = decode(Bytes::from(frame), None);
+        }
+
+        #[test]
+        fn a_signed_frame_with_one_bit_changed_is_refused(
+            messages in messages(), at in any::<prop::sample::Index>(), bit in 0_u8..8,
+        ) {
+            let mut frame = encode(&header(), &messages, Some(b"secret")).to_vec();
+            let at = at.index(frame.len());
+            frame[at] ^= 1_u8 << bit;
+            prop_assert!(decode(Bytes::from(frame), Some(b"secret")).is_err());
+        }
+    }
+}

@@ -299,3 +299,58 @@ impl Sender {
         slot.as_deref().ok_or_else(|| Error::Session("no publisher".into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Kind;
+
+    fn message(length: usize) -> Message {
+        Message { kind: Kind::OneWay, correlation: 0, body: Bytes::from(vec![0; length]) }
+    }
+
+    fn outbox() -> Outbox {
+        Outbox { to: PeerId(1), state: Mutex::default(), thread: Condvar::new(), task: Notify::new() }
+    }
+
+    #[test]
+    fn a_full_queue_takes_nothing_more_and_leaves_the_other_classes_alone() {
+        let outbox = outbox();
+        outbox.push(Class::Log, message(1_000), 100).unwrap();
+        assert_eq!(outbox.push(Class::Log, message(1), 100), Err(Error::Full));
+        outbox.push(Class::Control, message(1), 100).unwrap();
+        outbox.lock().drain(256).unwrap();
+        outbox.lock().drain(256).unwrap();
+        outbox.push(Class::Log, message(1), 100).unwrap();
+    }
+
+    #[test]
+    fn a_frame_takes_what_fits_and_a_larger_message_travels_alone() {
+        let outbox = outbox();
+        for length in [10, 10, 1_000, 10] {
+            outbox.push(Class::Log, message(length), 10_000).unwrap();
+        }
+        let mut frames = Vec::new();
+        while let Some((_, messages)) = outbox.lock().drain(100) {
+            frames.push(messages.iter().map(|message| message.body.len()).collect::<Vec<_>>());
+        }
+        assert_eq!(frames, [vec![10, 10], vec![1_000], vec![10]]);
+    }
+
+    #[test]
+    fn control_goes_before_log() {
+        let outbox = outbox();
+        outbox.push(Class::Log, message(1), 100).unwrap();
+        outbox.push(Class::Control, message(2), 100).unwrap();
+        assert_eq!(outbox.lock().drain(100).unwrap().0, Class::Control);
+        assert_eq!(outbox.lock().drain(100).unwrap().0, Class::Log);
+        assert!(outbox.lock().drain(100).is_none());
+    }
+
+    #[test]
+    fn what_is_closed_takes_nothing() {
+        let outbox = outbox();
+        outbox.close();
+        assert_eq!(outbox.push(Class::Log, message(1), 100), Err(Error::Unreachable(1)));
+    }
+}

@@ -1,4 +1,5 @@
 //! The transport through its boundary: zenoh and the simulated network.
 
+mod network;
 mod sim;
 mod zenoh;
