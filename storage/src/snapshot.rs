@@ -5,6 +5,12 @@
 //! exists from the moment `finish` returns; before that there is only a temporary file, removed at
 //! the next open.
 
+pub mod file;
+pub mod memory;
+pub mod options;
+#[cfg(feature = "testing")]
+pub mod suite;
+
 use std::fmt::Debug;
 use std::io::{Read, Write};
 
@@ -13,6 +19,8 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::log::LogPosition;
+
+pub use options::{Compression, SnapshotOptions};
 
 /// Bytes of content in a frame, before compression.
 pub const FRAME_BYTES: usize = 1 << 20;

@@ -5,4 +5,6 @@
 mod data;
 mod data_fjall;
 mod log;
+mod log_crash;
+mod log_script;
 mod snapshot;

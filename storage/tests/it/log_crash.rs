@@ -1,0 +1,121 @@
+//! Power is lost, or a call fails, at every point of a run at which the disk is written or synced.
+
+use odgm_storage::disk::{Fault, SimDisk};
+use odgm_storage::log::{AppendOnlyLogStorage, GroupId, SyncPolicy, suite::entry, wait_durable};
+
+use crate::log_script::{Call, Run, State, held, history, listed, open, run, script};
+
+/// Opens what a crash left and holds it against the history: exactly the first so many calls happened,
+/// at least those that were acknowledged.
+fn assert_is_a_prefix(disk: &SimDisk, sync: SyncPolicy, history: &[State], run: &Run, context: &str) -> State {
+    let log = open(disk, sync).unwrap_or_else(|error| panic!("{context}: the store does not open: {error}"));
+    assert_eq!(log.damaged().len(), 0, "{context}: a crash is no damage: {:?}", log.damaged());
+    let found = held(&log);
+    let possible = &history[run.acknowledged..=run.made];
+    assert!(
+        possible.iter().any(|state| listed(state) == found),
+        "{context}: {} acknowledged of {} made, found {:?}",
+        run.acknowledged,
+        run.made,
+        found.iter().map(|(id, m)| (id, m.purged, m.entries.len(), &m.vote)).collect::<Vec<_>>(),
+    );
+    found
+}
+
+fn strike_everywhere(seed: u64, sync: SyncPolicy, fault: Fault, stride: u64, counts: fn(&Call) -> bool) {
+    let calls = script(seed, 300);
+    let history = history(&calls);
+    let total = {
+        let disk = SimDisk::new(seed);
+        let log = open(&disk, sync).unwrap();
+        let run = run(&log, &calls, counts);
+        assert_eq!(run.made, calls.len());
+        disk.calls()
+    };
+    assert!(total > 300, "the run is long enough to mean something: {total}");
+    for at in (1..=total).step_by(stride as usize) {
+        let context = format!("seed {seed}, {sync:?}, {fault:?} at call {at}");
+        let disk = SimDisk::new(seed ^ at << 8);
+        disk.fail_at(at, fault);
+        let ran = match open(&disk, sync) {
+            Ok(log) => run(&log, &calls, counts),
+            Err(_) => Run { made: 0, acknowledged: 0 },
+        };
+        disk.crash();
+        let found = assert_is_a_prefix(&disk, sync, &history, &ran, &context);
+        // Opening acknowledged it: a second crash, now, changes nothing.
+        disk.crash();
+        let log = open(&disk, sync).unwrap();
+        assert_eq!(held(&log), found, "{context}: what an open served is lost by the next crash");
+        // And the log goes on: also what is written now survives, with all before it.
+        let group = log.group(GroupId(9)).unwrap();
+        let (tx, rx) = std::sync::mpsc::channel();
+        for index in 0..3 {
+            let tx = tx.clone();
+            group.append(vec![entry(1, index, b"later")], Box::new(move |o| tx.send(o).unwrap())).unwrap();
+            group.save_vote(b"v".as_slice().into(), Box::new(|_| ())).unwrap();
+            while log.step() {}
+            assert!(rx.try_recv().unwrap().is_ok(), "{context}");
+        }
+        let expected = held(&log);
+        drop(log);
+        disk.crash();
+        let log = open(&disk, sync).unwrap_or_else(|e| panic!("{context}: does not open again: {e}"));
+        assert_eq!(held(&log), expected, "{context}: lost after the log went on");
+    }
+}
+
+#[test]
+fn acknowledged_calls_survive_a_loss_of_power_at_every_write_and_sync() {
+    strike_everywhere(1, SyncPolicy::Batch, Fault::PowerLoss, 1, |_| true);
+}
+
+#[test]
+fn acknowledged_calls_survive_a_loss_of_power_when_each_append_is_synced_alone() {
+    strike_everywhere(2, SyncPolicy::Always, Fault::PowerLoss, 3, |_| true);
+}
+
+#[test]
+fn votes_survive_a_loss_of_power_even_when_appends_are_not_synced() {
+    strike_everywhere(3, SyncPolicy::None, Fault::PowerLoss, 1, |call| {
+        matches!(call, Call::Vote { .. } | Call::Truncate { .. } | Call::Remove { .. })
+    });
+}
+
+#[test]
+fn nothing_is_acknowledged_that_a_failed_call_loses() {
+    strike_everywhere(4, SyncPolicy::Batch, Fault::Io, 2, |_| true);
+}
+
+#[test]
+fn nothing_is_acknowledged_that_a_full_disk_loses() {
+    strike_everywhere(5, SyncPolicy::Batch, Fault::Full, 2, |_| true);
+}
+
+#[test]
+fn after_a_failed_sync_all_pending_and_later_calls_fail() {
+    let disk = SimDisk::new(7);
+    let log = open(&disk, SyncPolicy::Batch).unwrap();
+    let group = log.group(GroupId(1)).unwrap();
+    while log.step() {}
+    // The write, then the sync that fails.
+    disk.fail_at(disk.calls() + 2, Fault::Io);
+    let (tx, rx) = std::sync::mpsc::channel();
+    for index in 0..3 {
+        let tx = tx.clone();
+        group.append(vec![entry(1, index, b"x")], Box::new(move |o| tx.send(o).unwrap())).unwrap();
+    }
+    assert!(!log.step());
+    let outcomes: Vec<_> = rx.try_iter().collect();
+    assert_eq!(outcomes.len(), 3);
+    assert!(outcomes.iter().all(|o| matches!(o, Err(odgm_storage::Error::Poisoned { .. }))), "{outcomes:?}");
+    assert!(matches!(log.poisoned(), Some(odgm_storage::Error::Io { operation: "fdatasync", .. })));
+    let later = wait_durable(|durable| group.save_vote(b"v".as_slice().into(), durable));
+    assert!(matches!(later, Err(odgm_storage::Error::Poisoned { .. })), "{later:?}");
+    assert!(group.append(vec![entry(1, 3, b"x")], Box::new(|_| ())).is_err());
+    let removed = wait_durable(|durable| {
+        log.remove_group(GroupId(1), durable);
+        Ok(())
+    });
+    assert!(removed.is_err() && log.close().is_err());
+}

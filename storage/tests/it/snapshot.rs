@@ -1,0 +1,269 @@
+//! Every snapshot store keeps the promises of the suite; files keep theirs through damage and crashes.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use odgm_storage::Error;
+use odgm_storage::disk::{Disk, Fault, RealDisk, SimDisk};
+use odgm_storage::snapshot::file::FileSnapshots;
+use odgm_storage::snapshot::memory::MemorySnapshots;
+use odgm_storage::snapshot::suite::{content, meta, read, write};
+use odgm_storage::snapshot::{Compression, FRAME_BYTES, RaftSnapshotStorage, SnapshotOptions};
+
+const DIR: &str = "/snapshots";
+
+fn open(disk: &SimDisk) -> Arc<FileSnapshots> {
+    FileSnapshots::open(Arc::new(disk.clone()), Path::new(DIR), SnapshotOptions::default()).unwrap()
+}
+
+fn uncompressed() -> Arc<dyn RaftSnapshotStorage> {
+    let options = SnapshotOptions { compression: Compression::None, ..SnapshotOptions::default() };
+    FileSnapshots::open(Arc::new(SimDisk::new(1)), Path::new(DIR), options).unwrap()
+}
+
+fn simulated() -> Arc<dyn RaftSnapshotStorage> {
+    open(&SimDisk::new(1))
+}
+
+fn memory() -> Arc<dyn RaftSnapshotStorage> {
+    MemorySnapshots::new(SnapshotOptions::default()).unwrap()
+}
+
+/// Keeps a real directory for as long as its store.
+#[derive(Debug)]
+struct InDirectory(Arc<FileSnapshots>, #[allow(dead_code, reason = "removed on drop")] tempfile::TempDir);
+
+macro_rules! suite {
+    ($($promise:ident),* $(,)?) => {
+        mod zstd_files_keep {
+            $(#[test] fn $promise() { odgm_storage::snapshot::suite::$promise(&super::simulated); })*
+        }
+        mod raw_files_keep {
+            $(#[test] fn $promise() { odgm_storage::snapshot::suite::$promise(&super::uncompressed); })*
+        }
+        mod memory_keeps {
+            $(#[test] fn $promise() { odgm_storage::snapshot::suite::$promise(&super::memory); })*
+        }
+    };
+}
+
+suite!(
+    a_snapshot_is_what_was_written,
+    a_snapshot_is_listed_from_its_finish_on,
+    an_unfinished_snapshot_leaves_nothing,
+    an_id_is_used_once,
+    a_deleted_snapshot_is_gone,
+    a_snapshot_can_be_sent,
+    a_broken_transfer_is_taken_up,
+    a_damaged_transfer_is_refused,
+);
+
+fn on_real_disk() -> InDirectory {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SnapshotOptions::default();
+    let store = FileSnapshots::open(Arc::new(RealDisk), &dir.path().join("snapshots"), options).unwrap();
+    InDirectory(store, dir)
+}
+
+#[test]
+fn a_real_disk_holds_a_snapshot_in_half_of_its_bytes_and_gives_it_back() {
+    let store = on_real_disk();
+    let bytes = content(4 * FRAME_BYTES);
+    let info = write(&*store.0, meta(1), &bytes);
+    assert!(info.stored_bytes < 5 * FRAME_BYTES as u64 / 2, "{}", info.stored_bytes);
+    assert!(read(&*store.0, meta(1).id) == bytes);
+}
+
+#[test]
+fn a_flipped_byte_of_any_kind_is_found_and_named() {
+    let disk = SimDisk::new(7);
+    let store = open(&disk);
+    let info = write(&*store, meta(1), &content(2 * FRAME_BYTES + 100));
+    drop(store);
+    let path = Path::new(DIR).join(format!("{}.snapshot", meta(1).id));
+    let bytes = disk.bytes(&path).unwrap();
+    let length = bytes.len() as u64;
+    assert_eq!(length, info.stored_bytes);
+    let word = |at: u64| u64::from_le_bytes(bytes[at as usize..at as usize + 8].try_into().unwrap());
+    let manifest = word(length - 32);
+    let second = 40 + 24 + u64::from(u32::from_le_bytes(bytes[52..56].try_into().unwrap()));
+    let kinds = [
+        (0..40, "header", 0),
+        (40..64, "frame 0", 40),
+        (64..second, "frame 0", 40),
+        (second..second + 24, "frame 1", second),
+        (manifest - 1..manifest, "frame 2", 0),
+        (manifest..length - 32, "manifest", manifest),
+        (length - 32..length, "trailer", length - 32),
+    ];
+    for (range, named, at) in kinds {
+        let step = ((range.end - range.start) / 10).max(1) as usize;
+        for offset in range.step_by(step) {
+            let damaged = disk.fork();
+            damaged.flip(&path, offset, 1 << (offset % 8));
+            let store = open(&damaged);
+            let found = store.verify(meta(1).id);
+            let Err(Error::Corrupt { path: place, what, offset: found_at }) = &found else {
+                panic!("byte {offset} of {named}: {found:?}");
+            };
+            assert!(what.starts_with(named), "byte {offset}: {what}, not {named}");
+            assert!(*found_at == at || at == 0, "byte {offset}: at {found_at}, not {at}");
+            assert_eq!(place, &path);
+            let opened = store.read(meta(1).id);
+            let handed_out = opened.map(|mut reader| reader.read_to_end(&mut Vec::new()));
+            assert!(!matches!(handed_out, Ok(Ok(_))), "byte {offset} was read over");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_or_renamed_is_no_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let reopen = || FileSnapshots::open(Arc::new(RealDisk), dir.path(), SnapshotOptions::default()).unwrap();
+    write(&*reopen(), meta(1), &content(FRAME_BYTES * 2));
+    let path = dir.path().join(format!("{}.snapshot", meta(1).id));
+    let bytes = std::fs::read(&path).unwrap();
+    for length in [0, 10, 40, 70, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let store = reopen();
+        assert!(store.list().unwrap().is_empty(), "{length} bytes");
+        assert!(matches!(store.verify(meta(1).id), Err(Error::Corrupt { .. })), "{length} bytes");
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(dir.path().join(format!("{}.snapshot", meta(2).id)), &bytes).unwrap();
+    assert!(matches!(reopen().verify(meta(2).id), Err(Error::Corrupt { .. })));
+}
+
+#[test]
+fn another_version_is_refused_as_such() {
+    let disk = SimDisk::new(7);
+    write(&*open(&disk), meta(1), b"content");
+    let path = Path::new(DIR).join(format!("{}.snapshot", meta(1).id));
+    let mut bytes = disk.bytes(&path).unwrap();
+    bytes[8] = 2;
+    let sum = xxhash_rust::xxh3::xxh3_64(&bytes[..32]);
+    bytes[32..40].copy_from_slice(&sum.to_le_bytes());
+    disk.open(&path, odgm_storage::disk::OpenMode::Write).unwrap().write_at(&bytes, 0).unwrap();
+    let refused = open(&disk).read(meta(1).id).map(drop);
+    assert!(matches!(&refused, Err(Error::Format { found, .. }) if found == "2"), "{refused:?}");
+}
+
+#[test]
+fn what_was_finished_survives_a_crash_and_what_was_not_is_gone() {
+    for seed in 0..8 {
+        let disk = SimDisk::new(seed);
+        let store = open(&disk);
+        let bytes = content(FRAME_BYTES + 5);
+        let info = write(&*store, meta(1), &bytes);
+        let mut writer = store.create(meta(2), 1).unwrap();
+        writer.write_all(&bytes).unwrap();
+        // The process dies with the machine: nothing of it is dropped in order.
+        std::mem::forget(writer);
+        disk.crash();
+        let store = open(&disk);
+        assert_eq!(store.list().unwrap(), [info], "seed {seed}");
+        assert!(read(&*store, meta(1).id) == bytes, "seed {seed}");
+        let names = disk.list(Path::new(DIR)).unwrap();
+        assert_eq!(names.len(), 1, "seed {seed}: {names:?}");
+    }
+}
+
+#[test]
+fn a_transfer_broken_by_a_crash_goes_on_with_sound_bytes() {
+    let here = simulated();
+    let bytes = content(3 * FRAME_BYTES);
+    let info = write(&*here, meta(1), &bytes);
+    let stored = here.read_stored(meta(1).id, 0, usize::MAX).unwrap();
+    for seed in 0..8 {
+        let disk = SimDisk::new(seed);
+        let store = open(&disk);
+        let mut receiver = store.receive(meta(1).id, info.stored_bytes).unwrap();
+        receiver.write(&stored[..stored.len() * 2 / 3]).unwrap();
+        std::mem::forget(receiver);
+        disk.crash();
+        let store = open(&disk);
+        let mut receiver = store.receive(meta(1).id, info.stored_bytes).unwrap();
+        let offset = receiver.offset() as usize;
+        receiver.write(&stored[offset..]).unwrap();
+        assert_eq!(receiver.finish().unwrap(), info, "seed {seed}");
+        assert!(read(&*store, meta(1).id) == bytes, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_received_part_outlives_a_restart_until_another_transfer_begins() {
+    let here = simulated();
+    let info = write(&*here, meta(1), &content(3 * FRAME_BYTES));
+    let stored = here.read_stored(meta(1).id, 0, usize::MAX).unwrap();
+    let disk = SimDisk::new(3);
+    let store = open(&disk);
+    store.receive(meta(1).id, info.stored_bytes).unwrap().write(&stored[..stored.len() - 50]).unwrap();
+    drop(store);
+    let store = open(&disk);
+    assert!(store.receive(meta(1).id, info.stored_bytes).unwrap().offset() > FRAME_BYTES as u64);
+    let _other = store.receive(meta(2).id, 100).unwrap();
+    assert_eq!(store.receive(meta(1).id, info.stored_bytes).unwrap().offset(), 0);
+}
+
+#[test]
+fn a_disk_that_fails_at_any_call_yields_an_error_and_no_snapshot() {
+    let bytes = content(FRAME_BYTES * 2);
+    let calls = {
+        let disk = SimDisk::new(5);
+        let store = open(&disk);
+        let before = disk.calls();
+        write(&*store, meta(1), &bytes);
+        disk.calls() - before
+    };
+    assert!(calls > 5, "{calls}");
+    for call in 1..=calls {
+        let disk = SimDisk::new(5);
+        let store = open(&disk);
+        disk.fail_at(disk.calls() + call, Fault::Io);
+        let finished = store.create(meta(1), 1).and_then(|mut writer| {
+            writer.write_all(&bytes).map_err(|error| Error::io("write", DIR, error))?;
+            writer.finish()
+        });
+        match finished {
+            Err(_) => assert!(store.list().unwrap().is_empty(), "call {call}"),
+            // The one call that only cleans up.
+            Ok(info) => assert_eq!(store.list().unwrap(), [info], "call {call}"),
+        }
+        let store = open(&disk);
+        for info in store.list().unwrap() {
+            assert_eq!(store.verify(info.meta.id).unwrap(), info, "call {call}");
+        }
+    }
+}
+
+#[test]
+fn the_newest_are_retained() {
+    for count in 0..4 {
+        let disk = SimDisk::new(5);
+        let store = open(&disk);
+        for index in [5, 3, 9] {
+            write(&*store, meta(index), b"content");
+        }
+        store.retain(count).unwrap();
+        let kept: Vec<_> =
+            store.list().unwrap().iter().map(|info| info.meta.position.unwrap().index).collect();
+        assert_eq!(kept, [3, 5, 9][3 - count.clamp(1, 3)..]);
+        assert_eq!(open(&disk).list().unwrap(), store.list().unwrap());
+    }
+}
+
+#[test]
+fn options_that_this_build_cannot_keep_are_refused() {
+    let options = |compression, level| SnapshotOptions { compression, level };
+    for (bad, field) in [
+        (options(Compression::Lz4, 1), "compression"),
+        (options(Compression::Gzip, 1), "compression"),
+        (options(Compression::Zstd, 0), "level"),
+        (options(Compression::Zstd, 20), "level"),
+    ] {
+        let refused = MemorySnapshots::new(bad).map(drop);
+        assert!(matches!(refused, Err(Error::Options { option, .. }) if option == field), "{refused:?}");
+    }
+    assert!(options(Compression::None, 0).validate().is_ok());
+}
