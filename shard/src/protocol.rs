@@ -1,1 +1,19 @@
-//! protocol
+//! What another process can see: keys, parameters, requests, replies, refusals; both ways.
+//!
+//! Servers parse requests and encode replies, clients build requests and decode replies, with the same
+//! code. Whatever bytes come in, parsing them never panics.
+
+pub mod attachment;
+pub mod cursor;
+pub mod keys;
+pub mod parameters;
+pub mod refusal;
+pub mod reply;
+pub mod request;
+mod txn;
+
+pub use attachment::Attachment;
+pub use keys::{CommandTarget, DataQuery, Keys, PartitionChunk, Plane, ShardAddress, partition_clock};
+pub use refusal::{Code, Effect, Refusal};
+pub use reply::{Answer, End, Voice};
+pub use request::{Body, CommandRequest, Consistency, ReadParameters, ReadRequest};

@@ -1,0 +1,373 @@
+//! Requests: what a client asks of a shard, parsed once and whole.
+//!
+//! What a later version will do (`ttl`, `touch`, `index`, `from`) is parsed, so that a wrong value is
+//! told first, and then refused as `UNSUPPORTED`. Nothing is silently ignored.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::keys::{CommandTarget, DataQuery, Keys, Plane, ShardAddress};
+use super::parameters::{self, Taking};
+use super::refusal::{Code, Refusal};
+use super::{cursor, txn};
+use crate::object::{ObjectKey, Value};
+use crate::state::{Command, Condition, Operation};
+
+/// The longest request id.
+const MAX_RID_BYTES: usize = 64;
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// It sees everything acknowledged before it began.
+    Linearizable,
+    /// It sees what the replica has.
+    Local,
+}
+
+/// How a read is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReadParameters {
+    /// `cons`; `None` is the strongest that the collection offers.
+    pub consistency: Option<Consistency>,
+    /// `limit`: at most this many keys of each partition.
+    pub limit: Option<u64>,
+    /// `cursor`: only keys behind this one.
+    pub after: Option<ObjectKey>,
+    /// `keys=1`: no payloads.
+    pub keys_only: bool,
+    /// `count=1`: only the END record.
+    pub count_only: bool,
+    /// `end=1`: close with an END record.
+    pub end: bool,
+    /// `missing=empty`: silence instead of `NOT_FOUND`.
+    pub missing_empty: bool,
+    /// `timeout`.
+    pub timeout: Option<Duration>,
+    /// `incarnation`: only of this incarnation.
+    pub incarnation: Option<[u8; 16]>,
+}
+
+/// A read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// What it is for.
+    pub query: DataQuery,
+    /// How it is answered.
+    pub parameters: ReadParameters,
+}
+
+/// An acknowledged command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandRequest {
+    /// What it is for, and so the key of its reply.
+    pub target: CommandTarget,
+    /// What to do.
+    pub command: Command,
+    /// `timeout`.
+    pub timeout: Option<Duration>,
+}
+
+/// What comes with a request beside key and parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Body {
+    /// The payload.
+    pub payload: Option<Bytes>,
+    /// Its encoding; empty when none was given.
+    pub encoding: String,
+    /// The attachment.
+    pub attachment: Option<Bytes>,
+}
+
+/// Parses a read of the data or near plane. `None`: another partition answers; stay silent.
+///
+/// # Errors
+/// What is wrong, and what is allowed.
+pub fn read(
+    keys: &Keys,
+    plane: Plane,
+    shard: &ShardAddress,
+    key: &str,
+    parameters: &str,
+) -> Result<Option<ReadRequest>, Refusal> {
+    let Some(query) = keys.data_query(plane, key, shard)? else { return Ok(None) };
+    let mut taking = Taking::new(parameters)?;
+    let parameters = read_parameters(&mut taking)?;
+    let index = taking.text("index");
+    let bounds = ["eq", "ge", "lt"].map(|bound| taking.text(bound));
+    taking.finish("a read")?;
+    if index.is_none() && bounds.iter().any(Option::is_some) {
+        return Err(Refusal::parameter("eq, ge and lt need an index"));
+    }
+    let names_partition = keys.names_partition(plane, key, shard);
+    if !names_partition && (parameters.after.is_some() || parameters.incarnation.is_some()) {
+        return Err(Refusal::parameter("cursor and incarnation need a concrete partition"));
+    }
+    if plane == Plane::Near {
+        if !names_partition {
+            return Err(Refusal::key("a near read needs a concrete partition"));
+        }
+        if parameters.consistency == Some(Consistency::Linearizable) {
+            return Err(Refusal::new(Code::Unsupported, "a near read is local, never linearizable"));
+        }
+    }
+    if matches!(query, DataQuery::Concrete(_)) && parameters.after.is_some() {
+        return Err(Refusal::parameter("cursor needs a key with wildcards"));
+    }
+    if index.is_some() {
+        return Err(Refusal::new(Code::Unsupported, "index is not supported yet"));
+    }
+    Ok(Some(ReadRequest { query, parameters }))
+}
+
+fn read_parameters(taking: &mut Taking) -> Result<ReadParameters, Refusal> {
+    Ok(ReadParameters {
+        consistency: taking.parsed("cons", "linearizable or local", |text| match text {
+            "linearizable" => Some(Consistency::Linearizable),
+            "local" => Some(Consistency::Local),
+            _ => None,
+        })?,
+        limit: taking.positive("limit")?,
+        after: taking.parsed("cursor", "what END gave as next", cursor::decode)?,
+        keys_only: taking.flag("keys")?,
+        count_only: taking.flag("count")?,
+        end: taking.flag("end")?,
+        missing_empty: taking.parsed("missing", "empty", |text| (text == "empty").then_some(()))?.is_some(),
+        timeout: taking.timeout()?,
+        incarnation: taking.parsed("incarnation", "32 hex digits", hex_16)?,
+    })
+}
+
+/// Parses a query of the event plane, which replays history: not served yet.
+///
+/// # Errors
+/// Always: what is wrong with it, else `UNSUPPORTED`. `Ok`: another partition answers; stay silent.
+pub fn replay(keys: &Keys, shard: &ShardAddress, key: &str, parameters: &str) -> Result<(), Refusal> {
+    if keys.data_query(Plane::Event, key, shard)?.is_none() {
+        return Ok(());
+    }
+    let mut taking = Taking::new(parameters)?;
+    let from = taking.number("from")?;
+    taking.positive("limit")?;
+    taking.flag("end")?;
+    taking.timeout()?;
+    let incarnation = taking.parsed("incarnation", "32 hex digits", hex_16)?;
+    taking.finish("a replay")?;
+    let needs_partition = from.is_some() || incarnation.is_some();
+    if needs_partition && !keys.names_partition(Plane::Event, key, shard) {
+        return Err(Refusal::parameter("from and incarnation need a concrete partition"));
+    }
+    Err(Refusal::new(Code::Unsupported, "replaying events (from) is not supported yet"))
+}
+
+/// Parses an acknowledged command. `None`: another partition answers; stay silent.
+///
+/// # Errors
+/// What is wrong, and what is allowed.
+pub fn command(
+    keys: &Keys,
+    shard: &ShardAddress,
+    value_limit: u64,
+    key: &str,
+    parameters: &str,
+    body: Body,
+) -> Result<Option<CommandRequest>, Refusal> {
+    let Some(target) = keys.command_target(Plane::Command, key, shard)? else { return Ok(None) };
+    let mut taking = Taking::new(parameters)?;
+    let op = taking
+        .text("op")
+        .ok_or_else(|| Refusal::parameter("op is missing, allowed are put, delete, increment, touch, txn"))?;
+    let rid = taking.parsed("rid", "1 to 64 bytes", |rid| {
+        (1..=MAX_RID_BYTES).contains(&rid.len()).then(|| Bytes::copy_from_slice(rid.as_bytes()))
+    })?;
+    let timeout = taking.timeout()?;
+    let operation = match (op.as_str(), &target) {
+        ("put", CommandTarget::Key(key)) => put(taking, key.clone(), body, value_limit)?,
+        ("delete", CommandTarget::Key(key)) => {
+            let if_revision = taking.number("if_revision")?;
+            taking.finish("op=delete")?;
+            no_payload("delete", &body)?;
+            Operation::Delete { key: key.clone(), if_revision }
+        }
+        ("increment", CommandTarget::Key(key)) => {
+            let allowed = "an integer from -9223372036854775808 to 9223372036854775807";
+            let by = taking.parsed("by", allowed, |by| by.parse().ok())?.unwrap_or(1);
+            taking.finish("op=increment")?;
+            no_payload("increment", &body)?;
+            Operation::Increment { key: key.clone(), by }
+        }
+        ("touch", CommandTarget::Key(_)) => {
+            let allowed = format!("none, or {}", parameters::DURATION);
+            let ttl = |text: &str| (text == "none" || parameters::duration(text).is_some()).then_some(());
+            let ttl = taking.parsed("ttl", &allowed, ttl)?;
+            taking.finish("op=touch")?;
+            ttl.ok_or_else(|| Refusal::parameter(format!("ttl is missing, allowed is {allowed}")))?;
+            return Err(Refusal::new(Code::Unsupported, "op=touch is not supported yet"));
+        }
+        ("txn", CommandTarget::Partition) => {
+            taking.finish("op=txn")?;
+            txn::parse(body.payload.as_deref().unwrap_or_default(), shard, value_limit)?
+        }
+        ("txn", CommandTarget::Key(_)) => {
+            return Err(Refusal::key("a transaction is asked on @cmd/{collection}/{partition}"));
+        }
+        ("put" | "delete" | "increment" | "touch", CommandTarget::Partition) => {
+            return Err(Refusal::key(format!(
+                "op={op} needs an object: @cmd/{{collection}}/{{partition}}/{{object}}"
+            )));
+        }
+        _ => {
+            let given = parameters::shown(&op);
+            let message =
+                format!("op={given} is not allowed, allowed are put, delete, increment, touch, txn");
+            return Err(Refusal::parameter(message));
+        }
+    };
+    Ok(Some(CommandRequest { target, command: Command { rid, operation }, timeout }))
+}
+
+fn put(mut taking: Taking, key: ObjectKey, body: Body, value_limit: u64) -> Result<Operation, Refusal> {
+    let ttl = taking.duration("ttl")?;
+    let revision = taking.number("if_revision")?;
+    let absent = taking.flag("if_absent")?;
+    let present = taking.flag("if_present")?;
+    taking.finish("op=put")?;
+    let condition = match (revision, absent, present) {
+        (None, false, false) => Condition::None,
+        (Some(revision), false, false) => Condition::Revision(revision),
+        (None, true, false) => Condition::Absent,
+        (None, false, true) => Condition::Present,
+        _ => return Err(Refusal::parameter("give one of if_revision, if_absent, if_present")),
+    };
+    let value = value(body, value_limit)?;
+    if ttl.is_some() {
+        return Err(Refusal::new(Code::Unsupported, "ttl is not supported yet"));
+    }
+    Ok(Operation::Put { key, value, ttl_ms: None, condition })
+}
+
+/// Parses a plain put (with a payload) or delete (without). `None`: another partition takes it.
+///
+/// # Errors
+/// Why it is dropped.
+pub fn plain(
+    keys: &Keys,
+    shard: &ShardAddress,
+    value_limit: u64,
+    key: &str,
+    body: Body,
+) -> Result<Option<Command>, Refusal> {
+    let key = match keys.command_target(Plane::Data, key, shard)? {
+        Some(CommandTarget::Key(key)) => key,
+        Some(CommandTarget::Partition) | None => return Ok(None),
+    };
+    let operation = if body.payload.is_some() {
+        Operation::Put { key, value: value(body, value_limit)?, ttl_ms: None, condition: Condition::None }
+    } else {
+        Operation::Delete { key, if_revision: None }
+    };
+    Ok(Some(Command { rid: None, operation }))
+}
+
+fn value(body: Body, limit: u64) -> Result<Value, Refusal> {
+    let payload = body.payload.unwrap_or_default();
+    within("the value", payload.len(), limit)?;
+    within("the attachment", body.attachment.as_ref().map_or(0, Bytes::len), limit)?;
+    within("the encoding", body.encoding.len(), limit)?;
+    Ok(Value { payload, encoding: body.encoding, attachment: body.attachment })
+}
+
+pub(crate) fn within(what: &str, bytes: usize, limit: u64) -> Result<(), Refusal> {
+    if bytes as u64 <= limit {
+        return Ok(());
+    }
+    let message = format!("{what} has {bytes} bytes, allowed are {limit}");
+    Err(Refusal::new(Code::TooLarge, message).with("limit", limit))
+}
+
+fn no_payload(op: &str, body: &Body) -> Result<(), Refusal> {
+    if body.payload.as_ref().is_some_and(|payload| !payload.is_empty()) {
+        return Err(Refusal::parameter(format!("op={op} takes no payload")));
+    }
+    Ok(())
+}
+
+fn hex_16(text: &str) -> Option<[u8; 16]> {
+    let fits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = fits.then(|| u128::from_str_radix(text, 16).ok())??;
+    Some(number.to_be_bytes())
+}
+
+/// A command as a client sends it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Encoded {
+    /// The parameters.
+    pub parameters: String,
+    /// What goes along.
+    pub body: Body,
+}
+
+/// A command as parameters and body, for the key of its target.
+pub fn encode_command(command: &Command, timeout: Option<Duration>) -> Encoded {
+    let mut pairs: Vec<(&str, String)> = Vec::new();
+    let mut body = Body::default();
+    match &command.operation {
+        Operation::Put { value, ttl_ms, condition, .. } => {
+            pairs.push(("op", "put".to_owned()));
+            pairs.extend(ttl_ms.map(|ttl| ("ttl", format!("{ttl}ms"))));
+            match condition {
+                Condition::None => {}
+                Condition::Revision(revision) => pairs.push(("if_revision", revision.to_string())),
+                Condition::Absent => pairs.push(("if_absent", "1".to_owned())),
+                Condition::Present => pairs.push(("if_present", "1".to_owned())),
+            }
+            body = Body {
+                payload: Some(value.payload.clone()),
+                encoding: value.encoding.clone(),
+                attachment: value.attachment.clone(),
+            };
+        }
+        Operation::Delete { if_revision, .. } => {
+            pairs.push(("op", "delete".to_owned()));
+            pairs.extend(if_revision.map(|revision| ("if_revision", revision.to_string())));
+        }
+        Operation::Increment { by, .. } => {
+            pairs.extend([("op", "increment".to_owned()), ("by", by.to_string())]);
+        }
+        Operation::Txn { checks, then, otherwise } => {
+            pairs.push(("op", "txn".to_owned()));
+            body.payload = Some(txn::encode(checks, then, otherwise));
+            body.encoding = super::refusal::JSON.to_owned();
+        }
+    }
+    if let Some(rid) = command.rid.as_ref().and_then(|rid| std::str::from_utf8(rid).ok()) {
+        pairs.push(("rid", rid.to_owned()));
+    }
+    pairs.extend(timeout.map(|timeout| ("timeout", parameters::duration_text(timeout))));
+    Encoded { parameters: parameters::join(pairs), body }
+}
+
+impl ReadParameters {
+    /// As parameters.
+    pub fn encode(&self) -> String {
+        let flag = |name, given: bool| given.then(|| (name, "1".to_owned()));
+        let consistency = self.consistency.map(|consistency| match consistency {
+            Consistency::Linearizable => "linearizable",
+            Consistency::Local => "local",
+        });
+        let incarnation = self.incarnation.map(|incarnation| u128::from_be_bytes(incarnation));
+        let pairs = [
+            consistency.map(|consistency| ("cons", consistency.to_owned())),
+            self.limit.map(|limit| ("limit", limit.to_string())),
+            self.after.as_ref().map(|after| ("cursor", cursor::encode(after))),
+            flag("keys", self.keys_only),
+            flag("count", self.count_only),
+            flag("end", self.end),
+            self.missing_empty.then(|| ("missing", "empty".to_owned())),
+            self.timeout.map(|timeout| ("timeout", parameters::duration_text(timeout))),
+            incarnation.map(|incarnation| ("incarnation", format!("{incarnation:032x}"))),
+        ];
+        parameters::join(pairs.into_iter().flatten())
+    }
+}

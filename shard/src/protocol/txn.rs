@@ -1,0 +1,333 @@
+//! Transactions as JSON: the payload of `op=txn`, and of its reply.
+
+use std::collections::{HashMap, HashSet};
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::keys::{ShardAddress, wrong_partition};
+use super::parameters::{DURATION, duration, shown};
+use super::refusal::{Code, Refusal};
+use super::request::within;
+use crate::object::{EntryName, ObjectId, ObjectKey, Value, partition_of};
+use crate::state::{Check, CheckKind, Done, Operation, Step, StepDone, TxnDone};
+
+/// Standard alphabet, padded when written, either way when read.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TxnJson {
+    #[serde(rename = "if", default, skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<CheckJson>,
+    #[serde(default)]
+    then: Vec<StepJson>,
+    #[serde(rename = "else", default, skip_serializing_if = "Vec::is_empty")]
+    otherwise: Vec<StepJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckJson {
+    object: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entry: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    absent: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<ValueJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StepJson {
+    Put(PutJson),
+    Delete(DeleteJson),
+    Increment(IncrementJson),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PutJson {
+    object: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entry: Option<String>,
+    value: ValueJson,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    encoding: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeleteJson {
+    object: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entry: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IncrementJson {
+    object: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entry: Option<String>,
+    #[serde(default = "one")]
+    by: i64,
+}
+
+fn one() -> i64 {
+    1
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "a value must be a string or {\"base64\": \"…\"}")]
+enum ValueJson {
+    Text(String),
+    Bytes(Base64Json),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Base64Json {
+    base64: String,
+}
+
+/// Parses a transaction over objects of one partition.
+///
+/// # Errors
+/// `INVALID_PARAMETER` for what is no such JSON and for a key touched twice in a branch; `INVALID_KEY`,
+/// `WRONG_PARTITION`, `TOO_LARGE`, `UNSUPPORTED`.
+pub(crate) fn parse(payload: &[u8], shard: &ShardAddress, limit: u64) -> Result<Operation, Refusal> {
+    let json: TxnJson = serde_json::from_slice(payload)
+        .map_err(|error| Refusal::parameter(format!("the transaction is not as it must be: {error}")))?;
+    let parser = Parser { shard, limit };
+    let checks = json.checks.into_iter().map(|check| parser.check(check)).collect::<Result<_, _>>()?;
+    let (then, then_ttl) = parser.branch("then", json.then)?;
+    let (otherwise, otherwise_ttl) = parser.branch("else", json.otherwise)?;
+    if then_ttl || otherwise_ttl {
+        return Err(Refusal::new(Code::Unsupported, "ttl is not supported yet"));
+    }
+    Ok(Operation::Txn { checks, then, otherwise })
+}
+
+struct Parser<'a> {
+    shard: &'a ShardAddress,
+    limit: u64,
+}
+
+impl Parser<'_> {
+    fn key(&self, object: &str, entry: Option<&str>) -> Result<ObjectKey, Refusal> {
+        let object = ObjectId::parse(object)?;
+        let entry = entry.map(EntryName::parse).transpose()?;
+        let owner = partition_of(&object, self.shard.partitions);
+        if owner != self.shard.partition {
+            return Err(wrong_partition(&object, owner).with("object", object.as_str()));
+        }
+        Ok(ObjectKey { object, entry })
+    }
+
+    fn bytes(&self, value: ValueJson) -> Result<Bytes, Refusal> {
+        let bytes = match value {
+            ValueJson::Text(text) => Bytes::from(text),
+            ValueJson::Bytes(Base64Json { base64 }) => {
+                let decoded = BASE64.decode(&base64);
+                let refuse = |error| Refusal::parameter(format!("{} is no base64: {error}", shown(&base64)));
+                Bytes::from(decoded.map_err(refuse)?)
+            }
+        };
+        within("a value of the transaction", bytes.len(), self.limit)?;
+        Ok(bytes)
+    }
+
+    fn check(&self, check: CheckJson) -> Result<Check, Refusal> {
+        let key = self.key(&check.object, check.entry.as_deref())?;
+        let kind = match (check.revision, check.absent, check.value) {
+            (Some(revision), None, None) => CheckKind::Revision(revision),
+            (None, Some(true), None) => CheckKind::Absent,
+            (None, Some(false), None) => CheckKind::Present,
+            (None, None, Some(value)) => CheckKind::Value(self.bytes(value)?),
+            _ => {
+                let object = shown(&check.object);
+                let message = format!("the check of {object} must have one of revision, absent, value");
+                return Err(Refusal::parameter(message));
+            }
+        };
+        Ok(Check { key, kind })
+    }
+
+    /// The steps of a branch, and whether one has a ttl.
+    fn branch(&self, branch: &str, steps: Vec<StepJson>) -> Result<(Vec<Step>, bool), Refusal> {
+        let mut parsed = Vec::with_capacity(steps.len());
+        let mut has_ttl = false;
+        for step in steps {
+            let (step, with_ttl) = self.step(step)?;
+            has_ttl |= with_ttl;
+            parsed.push(step);
+        }
+        refuse_touched_twice(branch, &parsed)?;
+        Ok((parsed, has_ttl))
+    }
+
+    fn step(&self, step: StepJson) -> Result<(Step, bool), Refusal> {
+        match step {
+            StepJson::Put(put) => {
+                let key = self.key(&put.object, put.entry.as_deref())?;
+                within("an encoding of the transaction", put.encoding.len(), self.limit)?;
+                let payload = self.bytes(put.value)?;
+                let ttl = put.ttl.map(|ttl| {
+                    let bad = || format!("ttl {} is not allowed, allowed is {DURATION}", shown(&ttl));
+                    duration(&ttl).ok_or_else(|| Refusal::parameter(bad()))
+                });
+                let value = Value { payload, encoding: put.encoding, attachment: None };
+                let has_ttl = ttl.transpose()?.is_some();
+                Ok((Step::Put { key, value, ttl_ms: None }, has_ttl))
+            }
+            StepJson::Delete(delete) => {
+                Ok((Step::Delete { key: self.key(&delete.object, delete.entry.as_deref())? }, false))
+            }
+            StepJson::Increment(increment) => {
+                let key = self.key(&increment.object, increment.entry.as_deref())?;
+                Ok((Step::Increment { key, by: increment.by }, false))
+            }
+        }
+    }
+}
+
+/// An object's delete touches its own value and all its entries.
+fn refuse_touched_twice(branch: &str, steps: &[Step]) -> Result<(), Refusal> {
+    let mut keys = HashSet::new();
+    // Of each object: how many steps touch it, and whether one deletes it.
+    let mut objects: HashMap<&ObjectId, (usize, bool)> = HashMap::new();
+    for step in steps {
+        let (key, deletes) = match step {
+            Step::Put { key, .. } | Step::Increment { key, .. } => (key, false),
+            Step::Delete { key } => (key, key.entry.is_none()),
+        };
+        let (touched, deleted) = objects.entry(&key.object).or_default();
+        *touched += 1;
+        *deleted |= deletes;
+        if !keys.insert(key) || (*deleted && *touched > 1) {
+            let entry =
+                key.entry.as_ref().map_or(String::new(), |entry| format!(" entry {:?}", entry.as_str()));
+            let object = key.object.as_str();
+            let message = format!("{branch} touches a key twice: object {object:?}{entry}");
+            return Err(Refusal::parameter(message));
+        }
+    }
+    Ok(())
+}
+
+fn value_json(bytes: &Bytes) -> ValueJson {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => ValueJson::Text(text.to_owned()),
+        Err(_) => ValueJson::Bytes(Base64Json { base64: BASE64.encode(bytes) }),
+    }
+}
+
+fn names(key: &ObjectKey) -> (String, Option<String>) {
+    let entry = key.entry.as_ref().map(|entry| entry.as_str().to_owned());
+    (key.object.as_str().to_owned(), entry)
+}
+
+/// A transaction as a client sends it. Attachments of its puts do not fit the JSON and are left out.
+pub(crate) fn encode(checks: &[Check], then: &[Step], otherwise: &[Step]) -> Bytes {
+    let check = |check: &Check| {
+        let (object, entry) = names(&check.key);
+        let mut json = CheckJson { object, entry, revision: None, absent: None, value: None };
+        match &check.kind {
+            CheckKind::Revision(revision) => json.revision = Some(*revision),
+            CheckKind::Absent => json.absent = Some(true),
+            CheckKind::Present => json.absent = Some(false),
+            CheckKind::Value(value) => json.value = Some(value_json(value)),
+        }
+        json
+    };
+    let step = |step: &Step| match step {
+        Step::Put { key, value, ttl_ms } => {
+            let (object, entry) = names(key);
+            let (encoding, ttl) = (value.encoding.clone(), ttl_ms.map(|ttl| format!("{ttl}ms")));
+            StepJson::Put(PutJson { object, entry, value: value_json(&value.payload), encoding, ttl })
+        }
+        Step::Delete { key } => {
+            let (object, entry) = names(key);
+            StepJson::Delete(DeleteJson { object, entry })
+        }
+        Step::Increment { key, by } => {
+            let (object, entry) = names(key);
+            StepJson::Increment(IncrementJson { object, entry, by: *by })
+        }
+    };
+    let json = TxnJson {
+        checks: checks.iter().map(check).collect(),
+        then: then.iter().map(step).collect(),
+        otherwise: otherwise.iter().map(step).collect(),
+    };
+    serde_json::to_vec(&json).expect("strings and numbers are JSON").into()
+}
+
+#[derive(Serialize, Deserialize)]
+struct DoneJson {
+    branch: String,
+    revision: u64,
+    results: Vec<ResultJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ResultJson {
+    object: String,
+    revision: u64,
+    created_revision: u64,
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+}
+
+/// The payload of a transaction's reply.
+pub(crate) fn encode_done(done: &TxnDone) -> Bytes {
+    let result = |step: &StepDone| ResultJson {
+        object: step.object.as_str().to_owned(),
+        revision: step.done.revision,
+        created_revision: step.done.created_revision,
+        version: step.done.version,
+        value: step.done.value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned()),
+    };
+    let json = DoneJson {
+        branch: if done.then { "then" } else { "else" }.to_owned(),
+        revision: done.revision,
+        results: done.results.iter().map(result).collect(),
+    };
+    serde_json::to_vec(&json).expect("strings and numbers are JSON").into()
+}
+
+/// Reads the payload of a transaction's reply; `time` is the reply's.
+pub(crate) fn decode_done(payload: &[u8], time: u64) -> Option<TxnDone> {
+    let json: DoneJson = serde_json::from_slice(payload).ok()?;
+    let then = match json.branch.as_str() {
+        "then" => true,
+        "else" => false,
+        _ => return None,
+    };
+    let step = |result: ResultJson| {
+        let done = Done {
+            revision: result.revision,
+            created_revision: result.created_revision,
+            version: result.version,
+            expires_unix_ms: 0,
+            time,
+            value: result.value.map(Bytes::from),
+        };
+        Some(StepDone { object: ObjectId::parse(&result.object).ok()?, done })
+    };
+    let results = json.results.into_iter().map(step).collect::<Option<_>>()?;
+    Some(TxnDone { then, revision: json.revision, time, results })
+}
