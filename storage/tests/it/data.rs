@@ -9,6 +9,7 @@ use bytes::Bytes;
 use odgm_storage::Error;
 use odgm_storage::data::fjall::FjallEngine;
 use odgm_storage::data::memory::MemoryData;
+use odgm_storage::data::stream::StreamWriter;
 use odgm_storage::data::{
     ApplicationDataStorage, DataOptions, Direction, Durability, Keyspace, SnapshotCapableStorage, WriteBatch,
 };
@@ -102,6 +103,47 @@ fn options_are_refused_by_name() {
     assert!(matches!(bad.validate(), Err(Error::Options { option: "write_buffer_bytes", .. })));
     assert!(DataOptions::default().validate().is_ok());
 }
+
+#[test]
+fn rows_out_of_order_are_refused_under_a_right_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    for (at, keys) in [["b", "a"], ["a", "a"]].into_iter().enumerate() {
+        let mut stream = Vec::new();
+        let mut writer = StreamWriter::new(&mut stream);
+        for keyspace in Keyspace::ALL {
+            writer.keyspace(keyspace).unwrap();
+            for key in keys {
+                writer.row(key.as_bytes(), b"value").unwrap();
+            }
+            writer.end_keyspace().unwrap();
+        }
+        writer.finish().unwrap();
+        for store in [memory(dir.path()), fjall(&dir.path().join(at.to_string()))] {
+            let refused = store.import().unwrap().read(&mut &stream[..]);
+            assert!(
+                matches!(&refused, Err(Error::Corrupt { what, .. }) if what == "order of keys"),
+                "{refused:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_export_of_version_1_keeps_its_bytes() {
+    let store = memory(Path::new("unused"));
+    let mut batch = WriteBatch::default();
+    batch.put(Keyspace::Data, "a", "one");
+    batch.put(Keyspace::Data, "b", vec![7; 130]);
+    batch.put(Keyspace::Meta, "m", "");
+    store.write(batch, Durability::Later).unwrap();
+    let mut stream = Vec::new();
+    store.view().export(&mut stream).unwrap();
+    let hex: String = stream.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex.replace(&"07".repeat(130), "[130 x 07]"), GOLDEN);
+}
+
+const GOLDEN: &str = "6f64676d6461746101000000010161036f6e6501628201[130 x 07]000200030004016d0000ff03\
+    00000000000000cc8cc0bbd6606671cea249958dfc1aad";
 
 #[derive(Debug, Clone)]
 enum Step {

@@ -7,7 +7,13 @@ use crate::log_script::{Call, Run, State, held, history, listed, open, run, scri
 
 /// Opens what a crash left and holds it against the history: exactly the first so many calls happened,
 /// at least those that were acknowledged.
-fn assert_is_a_prefix(disk: &SimDisk, sync: SyncPolicy, history: &[State], run: &Run, context: &str) -> State {
+fn assert_is_a_prefix(
+    disk: &SimDisk,
+    sync: SyncPolicy,
+    history: &[State],
+    run: &Run,
+    context: &str,
+) -> State {
     let log = open(disk, sync).unwrap_or_else(|error| panic!("{context}: the store does not open: {error}"));
     assert_eq!(log.damaged().len(), 0, "{context}: a crash is no damage: {:?}", log.damaged());
     let found = held(&log);

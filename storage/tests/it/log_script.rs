@@ -27,14 +27,32 @@ pub(crate) fn open(disk: &SimDisk, sync: SyncPolicy) -> odgm_storage::Result<Arc
 /// One call. Indexes follow from the model, so that every call is valid.
 #[derive(Debug, Clone)]
 pub(crate) enum Call {
-    Append { group: u64, count: u64, bytes: usize, fill: u8 },
-    Vote { group: u64, vote: u8 },
+    Append {
+        group: u64,
+        count: u64,
+        bytes: usize,
+        fill: u8,
+    },
+    Vote {
+        group: u64,
+        vote: u8,
+    },
     /// Drops this many of the newest entries.
-    Truncate { group: u64, drop: u64 },
+    Truncate {
+        group: u64,
+        drop: u64,
+    },
     /// Purges up to this many entries above the purge point, or beyond the last one.
-    Purge { group: u64, count: u64 },
-    Committed { group: u64 },
-    Remove { group: u64 },
+    Purge {
+        group: u64,
+        count: u64,
+    },
+    Committed {
+        group: u64,
+    },
+    Remove {
+        group: u64,
+    },
     Step,
 }
 
@@ -115,7 +133,8 @@ pub(crate) fn call(
             let model = state.entry(id).or_default();
             let first = model.purged.map_or(0, |purged| purged.index + 1);
             let index = first + count - 1;
-            let term = model.entries.iter().find(|e| e.position.index == index).map_or(1, |e| e.position.term);
+            let term =
+                model.entries.iter().find(|e| e.position.index == index).map_or(1, |e| e.position.term);
             let upto = LogPosition { term, index };
             model.entries.retain(|e| e.position.index > index);
             model.purged = Some(upto);

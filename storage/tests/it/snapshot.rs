@@ -238,6 +238,21 @@ fn a_disk_that_fails_at_any_call_yields_an_error_and_no_snapshot() {
 }
 
 #[test]
+fn a_snapshot_of_version_1_keeps_its_bytes() {
+    let store = uncompressed();
+    let info = write(&*store, meta(1), b"content");
+    let stored = store.read_stored(info.meta.id, 0, usize::MAX).unwrap();
+    let hex: String = stored.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN);
+}
+
+const GOLDEN: &str = "6f64676d736e61700100000000000000000000000000000000000000abcd0001f96170d901fb0abf\
+    0001000000000000070000000700000085dfa820ab2e644d636f6e74656e74000200000100000039\
+    00000039000000448d39b0c41e3f6610000000000000000000000000abcd0001010301076d656d62\
+    657273fd0068e5cf8b01000007fe8c56d988232d7ab295c14f2774127e9101284700000000000000\
+    b8000000000000005400915a7e2a0fd16f64676d2d656e64";
+
+#[test]
 fn the_newest_are_retained() {
     for count in 0..4 {
         let disk = SimDisk::new(5);
