@@ -15,7 +15,8 @@ cd "$data"
 
 pids=()
 stop() {
-    trap - EXIT INT TERM
+    trap - EXIT
+    trap '' INT TERM
     kill -TERM "${pids[@]}" 2>/dev/null || true
     wait "${pids[@]}" 2>/dev/null || true
     echo "stopped; the data is in $data"
