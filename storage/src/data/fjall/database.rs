@@ -16,6 +16,8 @@ use crate::{Error, Result};
 const NEVER_ROTATE_BYTES: u64 = 1 << 50;
 /// Above this fjall would ask its workers to rotate; ours has rotated long before.
 const JOURNALS_BYTES: u64 = 8 << 30;
+/// Tables that a database keeps open: a node has hundreds of databases.
+const OPEN_FILES: usize = 128;
 /// How long a flush may take before it counts as stuck.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -78,6 +80,7 @@ impl Database {
             .worker_threads_unchecked(workers)
             .journal_compression(CompressionType::Lz4)
             .max_journaling_size(JOURNALS_BYTES)
+            .max_cached_files(Some(OPEN_FILES))
             .into_config();
         config.cache = cache.0.cache.clone();
         let db = Fjall::open(config).map_err(fail)?;
