@@ -19,6 +19,8 @@ use bytes::Bytes;
 
 use crate::Result;
 
+pub use fjall::{FjallData, FjallEngine};
+pub use memory::MemoryData;
 pub use options::DataOptions;
 
 /// The longest key that every store takes.

@@ -20,6 +20,8 @@ use uuid::Uuid;
 use crate::Result;
 use crate::log::LogPosition;
 
+pub use file::FileSnapshots;
+pub use memory::MemorySnapshots;
 pub use options::{Compression, SnapshotOptions};
 
 /// Bytes of content in a frame, before compression.
