@@ -17,12 +17,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use odgm_transport::Session;
+use odgm_transport::session::Call;
+use odgm_transport::{KeyExpr, Session};
 use serde::{Deserialize, Serialize};
 
-use crate::object::{CollectionName, ObjectId, ObjectKey, Partition, partition_of};
+use crate::object::{CollectionName, ObjectId, Partition, partition_of};
+use crate::protocol::{Keys, Refusal, parameters};
 
-pub use error::{ClientError, Refused};
+pub use error::ClientError;
 pub use list::{Listed, Lister, Page, Selected};
 pub use read::{Consistency, Found};
 pub use watch::{Event, Watch};
@@ -34,8 +36,8 @@ pub type Result<T, E = ClientError> = std::result::Result<T, E>;
 /// How a client asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// What every key begins with. Default `odgm`.
-    pub root: String,
+    /// The keys of the grid. Default: those under `odgm`.
+    pub keys: Keys,
     /// When an operation gives up, with all its repeats. Default 10 s.
     pub deadline: Duration,
     /// When one attempt of it gives up. Default 3 s.
@@ -45,10 +47,20 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         ClientOptions {
-            root: "odgm".into(),
+            keys: Keys::new("odgm").expect("one concrete chunk is a root"),
             deadline: Duration::from_secs(10),
             attempt: Duration::from_secs(3),
         }
+    }
+}
+
+impl ClientOptions {
+    /// The defaults, under another root.
+    ///
+    /// # Errors
+    /// When the root is no key.
+    pub fn under(root: &str) -> Result<Self> {
+        Ok(ClientOptions { keys: Keys::new(root).map_err(invalid)?, ..ClientOptions::default() })
     }
 }
 
@@ -143,7 +155,8 @@ impl GridClient {
         given.extend(op.map(|op| ("op", op)));
         given.extend_from_slice(parameters);
         given.extend(rid.as_deref().map(|rid| ("rid", rid)));
-        let mut call = self.call(&format!("{}/@admin/{path}", self.options.root), &given)?;
+        let key = self.options.keys.admin(&path.split('/').collect::<Vec<_>>()).map_err(invalid)?;
+        let mut call = self.call(key, &given);
         call.payload = payload;
         let sample = self.ask(&ask::Question { call, collection: None, rid, changes: op.is_some() }).await?;
         wire::json(&sample)
@@ -158,18 +171,13 @@ impl GridClient {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn call(&self, key: &str, parameters: &[(&str, &str)]) -> Result<odgm_transport::session::Call> {
-        let mut call = odgm_transport::session::Call::new(wire::key(key.to_owned())?, self.options.attempt);
-        call.parameters = wire::parameters(parameters);
-        Ok(call)
+    fn call(&self, key: KeyExpr<'static>, given: &[(&str, &str)]) -> Call {
+        let mut call = Call::new(key, self.options.attempt);
+        call.parameters = parameters::join(given.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        call
     }
+}
 
-    fn object_key(&self, plane: &str, collection: &CollectionName, partition: Partition, key: &ObjectKey) -> String {
-        let mut text = format!("{}{plane}/{collection}/{partition}/{}", self.options.root, key.object);
-        if let Some(entry) = &key.entry {
-            text.push('/');
-            text.push_str(entry.as_str());
-        }
-        text
-    }
+fn invalid(refusal: Refusal) -> ClientError {
+    ClientError::Invalid(refusal.message)
 }

@@ -9,7 +9,8 @@ use odgm_shard::object::ObjectId;
 
 use super::error::Provenance;
 use super::{
-    Compression, ConfigErrors, DataBackend, LogBackend, NodeConfig, Period, Size, SnapshotBackend, ZenohMode,
+    Compression, ConfigErrors, DataBackend, LogBackend, NodeConfig, Period, RetainStrategy, Size, SnapshotBackend,
+    ZenohMode,
 };
 
 /// A value that can't be.
@@ -169,13 +170,16 @@ impl NodeConfig {
             faults.add("storage.snapshot.backend", format!("{LATER}, allowed is compressed_file"));
         }
         match snapshot.compression {
-            Compression::Zstd if !(1..=22).contains(&snapshot.level) => {
-                faults.add("storage.snapshot.level", "allowed is 1 to 22");
+            Compression::Zstd if !(1..=19).contains(&snapshot.level) => {
+                faults.add("storage.snapshot.level", "allowed is 1 to 19");
             }
-            Compression::Zstd => {}
-            Compression::Lz4 | Compression::Gzip | Compression::None => {
-                faults.add("storage.snapshot.compression", format!("{LATER}, allowed is zstd"));
+            Compression::Zstd | Compression::None => {}
+            Compression::Lz4 | Compression::Gzip => {
+                faults.add("storage.snapshot.compression", format!("{LATER}, allowed are zstd and none"));
             }
+        }
+        if snapshot.retain.strategy != RetainStrategy::Latest {
+            faults.add("storage.snapshot.retain.strategy", format!("{LATER}, allowed is latest"));
         }
         faults.number("storage.snapshot.retain.count", snapshot.retain.count.into(), 1, 1000);
         let age = (Period::from_secs(1), Period::from_secs(36_500 * DAY));

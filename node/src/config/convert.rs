@@ -2,10 +2,12 @@
 
 use odgm_shard::cluster::CollectionSpec;
 use odgm_shard::replication::raft::RaftOptions;
+use odgm_shard::shard::Limits;
 use odgm_storage::data::DataOptions;
+use odgm_storage::log::SyncPolicy;
 use odgm_transport::options::{Mode, SessionOptions};
 
-use super::{NodeConfig, ZenohMode};
+use super::{Compression, LogSync, NodeConfig, ZenohMode};
 
 impl NodeConfig {
     /// How the clients' session is opened.
@@ -37,6 +39,39 @@ impl NodeConfig {
             write_buffer_bytes: data.write_buffer_bytes.bytes(),
             max_bytes: data.max_bytes.bytes(),
         }
+    }
+
+    /// The log of the node.
+    pub fn log_options(&self) -> odgm_storage::log::LogOptions {
+        let log = &self.storage.log;
+        odgm_storage::log::LogOptions {
+            sync: match log.sync {
+                LogSync::Batch => SyncPolicy::Batch,
+                LogSync::Always => SyncPolicy::Always,
+                LogSync::None => SyncPolicy::None,
+            },
+            segment_bytes: log.segment_bytes.bytes(),
+            ..odgm_storage::log::LogOptions::default()
+        }
+    }
+
+    /// The snapshots of each replica.
+    pub fn snapshot_options(&self) -> odgm_storage::snapshot::SnapshotOptions {
+        let snapshot = &self.storage.snapshot;
+        odgm_storage::snapshot::SnapshotOptions {
+            compression: match snapshot.compression {
+                Compression::Zstd => odgm_storage::snapshot::Compression::Zstd,
+                Compression::Lz4 => odgm_storage::snapshot::Compression::Lz4,
+                Compression::Gzip => odgm_storage::snapshot::Compression::Gzip,
+                Compression::None => odgm_storage::snapshot::Compression::None,
+            },
+            level: snapshot.level,
+        }
+    }
+
+    /// What a request of a client may take.
+    pub fn shard_limits(&self) -> Limits {
+        Limits { value_bytes: self.limits.value_bytes.bytes(), ..Limits::default() }
     }
 
     /// How each Raft shard behaves.

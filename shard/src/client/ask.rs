@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use odgm_transport::session::{Call, Sample};
 
-use super::{ClientError, CollectionMeta, GridClient, Refused, Result, wire};
+use super::{ClientError, CollectionMeta, GridClient, Result, wire};
 use crate::object::CollectionName;
+use crate::protocol::reply::{Answer, decode};
+use crate::protocol::{Code, Effect, Refusal};
 
 /// Between the first repeats.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -28,7 +30,7 @@ pub(super) struct Question {
 /// How one attempt ended.
 enum Attempt {
     Answered(Box<Sample>),
-    Refused(Refused),
+    Refused(Refusal),
     Nothing,
 }
 
@@ -48,17 +50,17 @@ impl GridClient {
             match self.attempt(call).await? {
                 Attempt::Answered(sample) => return Ok(*sample),
                 Attempt::Refused(refused) => {
-                    unknown |= refused.may_be_applied && question.changes;
-                    match refused.code.as_str() {
-                        "NOT_LEADER" | "BUSY" | "UNAVAILABLE" | "TIMEOUT" => {}
-                        "NO_COLLECTION" | "READ_ONLY" | "QUOTA" if repeats < REPEATS => repeats += 1,
-                        "INTERNAL" if unknown => {
+                    unknown |= refused.code.applied() == Effect::Unknown && question.changes;
+                    match refused.code {
+                        Code::NotLeader | Code::Busy | Code::Unavailable | Code::Timeout => {}
+                        Code::NoCollection | Code::ReadOnly | Code::Quota if repeats < REPEATS => repeats += 1,
+                        Code::Internal if unknown => {
                             last = Some(refused);
                             break;
                         }
                         _ => {
-                            if let (Some(collection), "WRONG_PARTITION" | "NO_COLLECTION") =
-                                (&question.collection, refused.code.as_str())
+                            if let (Some(collection), Code::WrongPartition | Code::NoCollection) =
+                                (&question.collection, refused.code)
                             {
                                 self.forget(collection);
                             }
@@ -90,29 +92,26 @@ impl GridClient {
 
     async fn attempt(&self, call: Call) -> Result<Attempt> {
         let mut replies = self.session.call(call)?;
-        let mut worst: Option<Refused> = None;
+        let mut worst: Option<Refusal> = None;
         while let Some(reply) = replies.next().await {
-            match reply {
-                Ok(sample) => return Ok(Attempt::Answered(Box::new(sample))),
-                Err(error) => {
-                    if let Some(refused) = wire::refusal(&error)
-                        && worst.as_ref().is_none_or(|worst| weight(worst) < weight(&refused))
-                    {
-                        worst = Some(refused);
-                    }
+            match decode(reply) {
+                Answer::Sample(sample) => return Ok(Attempt::Answered(Box::new(sample))),
+                Answer::Refused(refused) if worst.as_ref().is_none_or(|worst| weight(worst) < weight(&refused)) => {
+                    worst = Some(refused);
                 }
+                Answer::Refused(_) | Answer::End(_) | Answer::Foreign(_) => {}
             }
         }
         Ok(worst.map_or(Attempt::Nothing, Attempt::Refused))
     }
 
     /// `NO_COLLECTION`, when that is why nobody answered.
-    async fn is_gone(&self, question: &Question, deadline: Instant) -> Option<Refused> {
+    async fn is_gone(&self, question: &Question, deadline: Instant) -> Option<Refusal> {
         let collection = question.collection.as_ref()?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let call = self.meta_call(collection, left.min(Duration::from_secs(1))).ok()?;
+        let call = self.meta_call(collection, left.min(Duration::from_secs(1)));
         match self.attempt(call).await {
-            Ok(Attempt::Refused(refused)) if refused.code == "NO_COLLECTION" => {
+            Ok(Attempt::Refused(refused)) if refused.code == Code::NoCollection => {
                 self.forget(collection);
                 Some(refused)
             }
@@ -120,25 +119,25 @@ impl GridClient {
         }
     }
 
-    fn meta_call(&self, collection: &CollectionName, timeout: Duration) -> Result<Call> {
-        let mut call = self.call(&format!("{}/@meta/{collection}", self.options.root), &[])?;
+    fn meta_call(&self, collection: &CollectionName, timeout: Duration) -> Call {
+        let mut call = self.call(self.options.keys.meta(collection), &[]);
         call.timeout = timeout;
-        Ok(call)
+        call
     }
 
     pub(super) async fn ask_meta(&self, collection: &CollectionName) -> Result<CollectionMeta> {
-        let call = self.meta_call(collection, self.options.attempt)?;
+        let call = self.meta_call(collection, self.options.attempt);
         let question = Question { call, collection: None, rid: None, changes: false };
         wire::json(&self.ask(&question).await?)
     }
 }
 
 /// Of several refusals the state machine's decides, then the one that knows least.
-fn weight(refused: &Refused) -> u8 {
-    match (refused.code.as_str(), refused.may_be_applied) {
-        ("NOT_LEADER", _) => 0,
-        ("BUSY" | "NO_COLLECTION" | "READ_ONLY" | "QUOTA", _) => 1,
-        (_, true) => 2,
+fn weight(refused: &Refusal) -> u8 {
+    match refused.code {
+        Code::NotLeader => 0,
+        Code::Busy | Code::NoCollection | Code::ReadOnly | Code::Quota => 1,
+        code if code.applied() == Effect::Unknown => 2,
         _ => 3,
     }
 }

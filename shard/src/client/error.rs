@@ -1,30 +1,14 @@
 //! What a client could not do.
 
-use serde_json::{Map, Value};
-
-/// A refusal as the grid sent it.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{code}: {message}")]
-pub struct Refused {
-    /// The code, such as `CONFLICT`.
-    pub code: String,
-    /// What is wrong, for people.
-    pub message: String,
-    /// Whether the change may have been applied all the same.
-    pub may_be_applied: bool,
-    /// Whether it makes sense to repeat.
-    pub retry: bool,
-    /// Everything that was sent, code and message included.
-    pub facts: Map<String, Value>,
-}
+use crate::protocol::{Code, Refusal};
 
 /// What a client could not do.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The grid refused; for a change: it did not happen.
+    /// The grid refused; a change did not happen.
     #[error(transparent)]
-    Refused(Refused),
+    Refused(Refusal),
     /// No decisive answer before the deadline. A change may have happened; a repeat with the same
     /// request id finds out.
     #[error("{}", unknown(waited, last.as_ref(), rid.as_deref()))]
@@ -32,7 +16,7 @@ pub enum ClientError {
         /// How long was waited.
         waited: std::time::Duration,
         /// The last refusal, when one came.
-        last: Option<Refused>,
+        last: Option<Refusal>,
         /// The request id of the change.
         rid: Option<String>,
     },
@@ -52,15 +36,15 @@ pub enum ClientError {
 
 impl ClientError {
     /// The grid's code, when it refused.
-    pub fn code(&self) -> Option<&str> {
+    pub fn code(&self) -> Option<Code> {
         match self {
-            ClientError::Refused(refused) => Some(&refused.code),
+            ClientError::Refused(refused) => Some(refused.code),
             _ => None,
         }
     }
 }
 
-fn unknown(waited: &std::time::Duration, last: Option<&Refused>, rid: Option<&str>) -> String {
+fn unknown(waited: &std::time::Duration, last: Option<&Refusal>, rid: Option<&str>) -> String {
     let mut text = format!("no decisive answer within {waited:?}");
     if let Some(last) = last {
         text.push_str(&format!(", the last was {last}"));

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
-use serde::Deserialize;
+use odgm_transport::session::Call;
 
-use super::{ClientError, Consistency, Found, GridClient, Refused, Result, wire};
+use super::{ClientError, Consistency, Found, GridClient, Result, invalid, wire};
 use crate::object::{CollectionName, ObjectKey, Partition};
+use crate::protocol::reply::{Answer, End, decode};
+use crate::protocol::{Effect, Plane, Refusal};
 
 /// What is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,15 +46,6 @@ pub struct Page {
     pub incarnation: String,
     /// The keys.
     pub objects: Vec<Listed>,
-}
-
-/// The record that closes a partition's replies.
-#[derive(Debug, Deserialize)]
-struct End {
-    revision: u64,
-    count: u64,
-    incarnation: String,
-    next: Option<String>,
 }
 
 /// A list under way.
@@ -129,13 +122,14 @@ impl Lister<'_> {
     async fn page(&self, parameters: &[(&str, &str)]) -> Result<(Vec<Listed>, End)> {
         let client = self.client;
         let Selected { collection, pattern, consistency, .. } = &self.selected;
-        let prefix = format!("{}/{collection}", client.options.root);
         let mut given = parameters.to_vec();
         given.extend(consistency.parameter());
-        let call = client.call(&format!("{prefix}/{}/{pattern}", self.partition), &given)?;
+        let partition = Partition(self.partition);
+        let key = client.options.keys.matching(Plane::Data, collection, partition, pattern).map_err(invalid)?;
+        let call = client.call(key, &given);
         let start = Instant::now();
         let deadline = start + client.options.deadline;
-        let mut last: Option<Refused> = None;
+        let mut last: Option<Refusal> = None;
         let mut no_collection = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -145,9 +139,9 @@ impl Lister<'_> {
             let mut call = call.clone();
             // A page may take as long as there is: only silence is worth another attempt.
             call.timeout = left;
-            match self.attempt(call, &prefix).await? {
+            match self.attempt(call).await? {
                 Ok(page) => return Ok(page),
-                Err(Some(refused)) if refused.retry || refused.may_be_applied => last = Some(refused),
+                Err(Some(refused)) if refused.code.retry() || refused.code.applied() == Effect::Unknown => last = Some(refused),
                 Err(Some(refused)) => return Err(ClientError::Refused(refused)),
                 Err(None) => {
                     if let Err(ClientError::Refused(refused)) = client.meta(collection).await {
@@ -162,32 +156,24 @@ impl Lister<'_> {
         }
     }
 
-    async fn attempt(
-        &self,
-        call: odgm_transport::session::Call,
-        prefix: &str,
-    ) -> Result<Result<(Vec<Listed>, End), Option<Refused>>> {
+    async fn attempt(&self, call: Call) -> Result<Result<(Vec<Listed>, End), Option<Refusal>>> {
         let mut replies = self.client.session.call(call)?;
         let (mut objects, mut refusal) = (Vec::new(), None);
         while let Some(reply) = replies.next().await {
-            match reply {
-                Ok(sample) => {
-                    let (_, key) = wire::parse_key(prefix, sample.key.as_str())?;
+            match decode(reply) {
+                Answer::Sample(sample) => {
+                    let (_, key) = wire::key(&self.client.options.keys, Plane::Data, &sample)?;
                     objects.push(Listed { key, found: Found::read(sample)? });
                 }
-                Err(error) => match wire::refusal(&error) {
-                    Some(end) if end.code == "END" => {
-                        let end: End = serde_json::from_value(end.facts.into())
-                            .map_err(|error| ClientError::Malformed(error.to_string()))?;
-                        let count = objects.len() as u64;
-                        if !objects.is_empty() && end.count != count {
-                            let message = format!("{count} keys came, END counts {}", end.count);
-                            return Err(ClientError::Malformed(message));
-                        }
-                        return Ok(Ok((objects, end)));
-                    }
-                    other => refusal = other.or(refusal),
-                },
+                Answer::End(end) if objects.is_empty() || end.count == objects.len() as u64 => {
+                    return Ok(Ok((objects, end)));
+                }
+                Answer::End(end) => {
+                    let message = format!("{} keys came, END counts {}", objects.len(), end.count);
+                    return Err(ClientError::Malformed(message));
+                }
+                Answer::Refused(refused) => refusal = Some(refused),
+                Answer::Foreign(_) => {}
             }
         }
         Ok(Err(refusal))

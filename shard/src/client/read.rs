@@ -6,6 +6,7 @@ use odgm_transport::session::{Sample, Timestamp};
 use super::ask::Question;
 use super::{ClientError, GridClient, Result, wire};
 use crate::object::{CollectionName, ObjectKey};
+use crate::protocol::{Code, Plane};
 
 /// How fresh a read is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,18 +48,18 @@ pub struct Found {
     /// When the key ends, Unix milliseconds; 0 is never.
     pub expires_unix_ms: u64,
     /// The collection's incarnation.
-    pub incarnation: Vec<u8>,
+    pub incarnation: [u8; 16],
     /// When it was committed.
     pub timestamp: Option<Timestamp>,
 }
 
 impl Found {
     pub(super) fn read(sample: Sample) -> Result<Self> {
-        let numbers = wire::numbers(&sample)?;
+        let numbers = wire::attachment(&sample)?;
         Ok(Found {
             value: sample.payload.unwrap_or_default(),
             encoding: sample.encoding,
-            attachment: numbers.attachment,
+            attachment: numbers.user,
             revision: numbers.revision,
             created_revision: numbers.created_revision,
             version: numbers.version,
@@ -82,7 +83,7 @@ impl GridClient {
     ) -> Result<Found> {
         let partition = self.partition(collection, &key.object).await?;
         let parameters: Vec<_> = consistency.parameter().into_iter().collect();
-        let call = self.call(&self.object_key("", collection, partition, key), &parameters)?;
+        let call = self.call(self.options.keys.object(Plane::Data, collection, partition, key), &parameters);
         let question = Question { call, collection: Some(collection.clone()), rid: None, changes: false };
         Found::read(self.ask(&question).await?)
     }
@@ -98,7 +99,7 @@ impl GridClient {
         consistency: Consistency,
     ) -> Result<Option<Found>> {
         match self.get(collection, key, consistency).await {
-            Err(ClientError::Refused(refused)) if refused.code == "NOT_FOUND" => Ok(None),
+            Err(ClientError::Refused(refused)) if refused.code == Code::NotFound => Ok(None),
             found => found.map(Some),
         }
     }

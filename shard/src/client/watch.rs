@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use odgm_transport::session::{Declaration, Sample};
 use tokio::sync::mpsc;
 
-use super::{ClientError, Found, GridClient, Result, wire};
+use super::{ClientError, Found, GridClient, Result, invalid, wire};
 use crate::object::{CollectionName, ObjectKey, Partition};
+use crate::protocol::{Keys, PartitionChunk, Plane};
 
 /// Events that wait to be taken; more are lost, and the watch says so.
 const QUEUE: usize = 65_536;
@@ -29,10 +30,10 @@ pub struct Event {
 /// A subscription.
 #[derive(Debug)]
 pub struct Watch {
-    prefix: String,
+    keys: Keys,
     events: mpsc::Receiver<Sample>,
     lost: Arc<AtomicBool>,
-    seen: HashMap<(Partition, Vec<u8>), u64>,
+    seen: HashMap<(Partition, [u8; 16]), u64>,
     _subscription: Box<dyn Declaration>,
 }
 
@@ -42,8 +43,7 @@ impl GridClient {
     /// # Errors
     /// When the pattern is none, or the session fails.
     pub fn watch(&self, collection: &CollectionName, pattern: &str) -> Result<Watch> {
-        let prefix = format!("{}/@ev/{collection}", self.options.root);
-        let key = wire::key(format!("{prefix}/*/{pattern}"))?;
+        let key = self.options.keys.matching(Plane::Event, collection, PartitionChunk::Any, pattern).map_err(invalid)?;
         let (sender, events) = mpsc::channel(QUEUE);
         let lost = Arc::new(AtomicBool::new(false));
         let overflow = lost.clone();
@@ -55,7 +55,7 @@ impl GridClient {
                 }
             }),
         )?;
-        Ok(Watch { prefix, events, lost, seen: HashMap::new(), _subscription: subscription })
+        Ok(Watch { keys: self.options.keys.clone(), events, lost, seen: HashMap::new(), _subscription: subscription })
     }
 }
 
@@ -71,10 +71,10 @@ impl Watch {
                 return Err(ClientError::Lagged);
             }
             let Some(sample) = self.events.recv().await else { return Ok(None) };
-            let (partition, key) = wire::parse_key(&self.prefix, sample.key.as_str())?;
+            let (partition, key) = wire::key(&self.keys, Plane::Event, &sample)?;
             let deleted = sample.payload.is_none();
             let found = Found::read(sample)?;
-            let seen = self.seen.entry((partition, found.incarnation.clone())).or_default();
+            let seen = self.seen.entry((partition, found.incarnation)).or_default();
             if found.revision > *seen {
                 *seen = found.revision;
                 return Ok(Some(Event { partition, key, deleted, found }));

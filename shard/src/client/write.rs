@@ -6,6 +6,8 @@ use serde_json::Value;
 use super::ask::Question;
 use super::{ClientError, GridClient, Result, wire};
 use crate::object::{CollectionName, ObjectKey, Partition};
+use crate::protocol::Plane;
+use crate::protocol::refusal::JSON;
 
 /// A value to be put.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -145,10 +147,10 @@ impl GridClient {
         rid: Option<&str>,
     ) -> Result<Value> {
         let rid = rid.map_or_else(wire::generated_rid, str::to_owned);
-        let key = format!("{}/@cmd/{collection}/{partition}", self.options.root);
-        let mut call = self.call(&key, &[("op", "txn"), ("rid", &rid)])?;
+        let key = self.options.keys.partition(Plane::Command, collection, partition);
+        let mut call = self.call(key, &[("op", "txn"), ("rid", &rid)]);
         call.payload = Some(body.to_string().into());
-        call.encoding = "application/json".into();
+        call.encoding = JSON.into();
         let question =
             Question { call, collection: Some(collection.clone()), rid: Some(rid), changes: true };
         wire::json(&self.ask(&question).await?)
@@ -168,14 +170,14 @@ impl GridClient {
         let rid = rid.map_or_else(wire::generated_rid, str::to_owned);
         parameters.push(("rid", &rid));
         let partition = self.partition(collection, &key.object).await?;
-        let mut call = self.call(&self.object_key("/@cmd", collection, partition, key), &parameters)?;
+        let mut call = self.call(self.options.keys.object(Plane::Command, collection, partition, key), &parameters);
         if let Some((value, encoding, attachment)) = payload {
             (call.payload, call.encoding, call.attachment) = (Some(value), encoding, attachment);
         }
         let question =
             Question { call, collection: Some(collection.clone()), rid: Some(rid.clone()), changes: true };
         let sample = self.ask(&question).await?;
-        let numbers = wire::numbers(&sample)?;
+        let numbers = wire::attachment(&sample)?;
         Ok(Acknowledged {
             rid,
             revision: numbers.revision,

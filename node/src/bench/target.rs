@@ -1,0 +1,176 @@
+//! What is asked: the grid and the echo servers, each over the same number of sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use odgm_shard::client::{ClientOptions, Consistency, GridClient, Put};
+use odgm_shard::object::{CollectionName, ObjectId, ObjectKey, partition_of};
+use odgm_transport::options::SessionOptions;
+use odgm_transport::session::Call;
+use odgm_transport::zenoh::ZenohSession;
+use odgm_transport::{KeyExpr, Session};
+use tokio::task::JoinSet;
+
+use super::cluster::Cluster;
+use super::{Operation, echo};
+use crate::cli::{BenchKv, Common};
+use crate::output::Failure;
+
+/// How long the own nodes may take until they serve.
+const START: Duration = Duration::from_secs(60);
+
+/// Sessions and what is sent over them.
+pub(super) struct Target {
+    shared: Arc<Shared>,
+    sessions: Vec<Arc<ZenohSession>>,
+}
+
+pub(super) struct Shared {
+    grid: Vec<GridClient>,
+    echo: Vec<Arc<dyn Session>>,
+    echo_servers: usize,
+    collection: CollectionName,
+    keys: Vec<ObjectKey>,
+    value: Bytes,
+}
+
+impl Target {
+    pub(super) async fn connect(
+        common: &Common,
+        options: &BenchKv,
+        nodes: &[String],
+        echo_servers: &[String],
+        collection: &str,
+    ) -> Result<Self, Failure> {
+        let usage = |error: odgm_shard::object::id::NameError| Failure::Usage(error.to_string());
+        let collection = CollectionName::parse(collection).map_err(usage)?;
+        let keys: Result<Vec<_>, _> = (0..options.objects)
+            .map(|n| ObjectId::parse(&format!("object-{n}")).map(|object| ObjectKey { object, entry: None }))
+            .collect();
+        let client = ClientOptions { deadline: Duration::from_secs(30), ..ClientOptions::under(&common.root)? };
+        let (mut sessions, mut grid, mut echo) = (Vec::new(), Vec::new(), Vec::<Arc<dyn Session>>::new());
+        for n in 0..options.sessions.min(options.clients.iter().copied().max().unwrap_or(1)) {
+            let session = open(nodes, n).await?;
+            grid.push(GridClient::new(session.clone(), client.clone()));
+            sessions.push(session);
+            let session = open(echo_servers, n).await?;
+            echo.push(session.clone());
+            sessions.push(session);
+        }
+        let shared = Shared {
+            grid,
+            echo,
+            echo_servers: echo_servers.len(),
+            collection,
+            keys: keys.map_err(usage)?,
+            value: Bytes::from(vec![b'v'; options.size]),
+        };
+        Ok(Target { shared: Arc::new(shared), sessions })
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Waits until every partition has a server.
+    pub(super) async fn await_served(&self, nodes: &Cluster) -> Result<(), Failure> {
+        let deadline = tokio::time::Instant::now() + START;
+        let client = &self.shared.grid[0];
+        loop {
+            nodes.check()?;
+            let asked = tokio::time::timeout(Duration::from_secs(1), client.meta(&self.shared.collection)).await;
+            if let Ok(Ok(meta)) = asked
+                && meta.shards.iter().all(|shard| shard.serving.is_some())
+            {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(Failure::Refused(format!("the nodes do not serve after {START:?}{}", nodes.logs())));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Writes every object once.
+    pub(super) async fn fill(&self, clients: usize) -> Result<(), Failure> {
+        let mut writers = JoinSet::new();
+        for client in 0..clients {
+            let shared = self.shared.clone();
+            writers.spawn(async move {
+                for n in (client..shared.keys.len()).step_by(clients) {
+                    shared.put(client, &shared.keys[n]).await?;
+                }
+                Ok::<_, String>(())
+            });
+        }
+        while let Some(written) = writers.join_next().await {
+            written
+                .map_err(|error| error.to_string())
+                .and_then(|written| written)
+                .map_err(|error| Failure::Refused(format!("filling the collection: {error}")))?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn close(self) {
+        for session in self.sessions {
+            let closing = tokio::task::spawn_blocking(move || session.close());
+            // The process ends soon: what does not close is cut.
+            let _ = tokio::time::timeout(Duration::from_secs(1), closing).await;
+        }
+    }
+}
+
+impl Shared {
+    /// One request of a client; each client goes through the keys in its own order.
+    pub(super) async fn ask(&self, operation: Operation, client: usize, turn: u64) -> Result<(), String> {
+        let key = &self.keys[pick(client as u64, turn, self.keys.len())];
+        match operation {
+            Operation::Put => self.put(client, key).await,
+            Operation::Get => {
+                let grid = &self.grid[client % self.grid.len()];
+                let found = grid.get(&self.collection, key, Consistency::Linearizable).await;
+                let found = found.map_err(|error| error.to_string())?;
+                if found.value.len() == self.value.len() { Ok(()) } else { Err("a value of another size".into()) }
+            }
+            Operation::Echo => self.echo(client, key).await,
+        }
+    }
+
+    async fn put(&self, client: usize, key: &ObjectKey) -> Result<(), String> {
+        let grid = &self.grid[client % self.grid.len()];
+        let put = Put::value(self.value.clone());
+        grid.put(&self.collection, key, put, None).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn echo(&self, client: usize, key: &ObjectKey) -> Result<(), String> {
+        let server = partition_of(&key.object, self.echo_servers as u32).0 as usize;
+        let key = KeyExpr::try_from(format!("{}/{}", echo::key(server), key.object)).map_err(|e| e.to_string())?;
+        let mut call = Call::new(key, Duration::from_secs(10));
+        call.payload = Some(self.value.clone());
+        let mut replies = self.echo[client % self.echo.len()].call(call).map_err(|error| error.to_string())?;
+        match replies.next().await {
+            Some(Ok(sample)) if sample.payload.as_ref() == Some(&self.value) => Ok(()),
+            other => Err(format!("no echo but {other:?}")),
+        }
+    }
+}
+
+/// A key for a client's turn: scattered, the same in every run.
+fn pick(client: u64, turn: u64, keys: usize) -> usize {
+    let mut x = (client << 40) ^ turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((x ^ (x >> 31)) % keys.max(1) as u64) as usize
+}
+
+/// A session that prefers the n-th endpoint and may fall back to the others.
+async fn open(endpoints: &[String], n: usize) -> Result<Arc<ZenohSession>, Failure> {
+    let mut endpoints = endpoints.to_vec();
+    let first = n % endpoints.len().max(1);
+    endpoints.rotate_left(first);
+    let options = SessionOptions { connect_timeout: Some(START), ..SessionOptions::client(endpoints) };
+    options.validate().map_err(|error| Failure::Usage(error.to_string()))?;
+    ZenohSession::open(&options, &format!("bench-{n}")).await.map_err(Failure::Unreachable)
+}
