@@ -18,6 +18,8 @@ mod shard;
 mod snapshot;
 mod state_machine;
 mod status;
+#[cfg(test)]
+mod suite;
 mod types;
 mod writes;
 

@@ -11,7 +11,6 @@ use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use odgm_transport::link::ReplyToken;
 use openraft::raft::AppendEntriesRequest;
-use openraft::raft::StreamAppendError;
 use openraft_rt::Instant;
 use tokio::sync::mpsc;
 
@@ -40,6 +39,7 @@ struct AppendStream<R: Runtime> {
     requests: mpsc::Sender<AppendEntriesRequest<Types<R>>>,
     /// In the order of the requests.
     replies: mpsc::Sender<ReplyToken>,
+    answering: R::JoinHandle<()>,
 }
 
 impl<R: Runtime> AppendStream<R> {
@@ -51,7 +51,7 @@ impl<R: Runtime> AppendStream<R> {
             receiver.recv().await.map(|request| (request, receiver))
         });
         let results = raft.stream_append(input);
-        R::spawn(async move {
+        let answering = R::spawn(async move {
             let mut results = std::pin::pin!(results);
             while let Some(result) = results.next().await {
                 let Some(token) = tokens.recv().await else { return };
@@ -61,10 +61,19 @@ impl<R: Runtime> AppendStream<R> {
                 }
             }
         });
-        AppendStream { sender, stream, requests, replies }
+        AppendStream { sender, stream, requests, replies, answering }
     }
 
-    async fn push(&self, request: AppendEntriesRequest<Types<R>>, reply: ReplyToken) -> bool {
+    /// Answers what openraft has taken, then ends.
+    async fn close(self) {
+        let AppendStream { requests, replies, answering, .. } = self;
+        drop((requests, replies));
+        if let Err(error) = answering.await {
+            tracing::error!(%error, "a stream of appends failed");
+        }
+    }
+
+    async fn push(&mut self, request: AppendEntriesRequest<Types<R>>, reply: ReplyToken) -> bool {
         // The token first: its answer may come as soon as the request is in.
         self.replies.send(reply).await.is_ok() && self.requests.send(request).await.is_ok()
     }
@@ -82,13 +91,21 @@ pub(crate) async fn serve_appends<R: Runtime>(raft: Raft<R>, mut mailbox: mpsc::
                 continue;
             }
         };
-        let open = match current.take() {
+        let mut open = match current.take() {
             Some(open) if open.sender == sender && open.stream == stream => open,
-            _ => AppendStream::open(&raft, sender, stream),
+            ended => {
+                if let Some(ended) = ended {
+                    ended.close().await;
+                }
+                AppendStream::open(&raft, sender, stream)
+            }
         };
         // A stream that has ended, at a conflict, refuses what comes behind it: its leader begins another one.
         open.push(append, request.reply).await;
         current = Some(open);
+    }
+    if let Some(ended) = current {
+        ended.close().await;
     }
 }
 
@@ -179,17 +196,13 @@ impl<R: Runtime> Desk<R> {
         decoded: Result<(u64, AppendEntriesRequest<Types<R>>), Malformed>,
     ) -> Result<Bytes, String> {
         let (_, request) = decoded.map_err(|malformed| malformed.to_string())?;
-        let once = futures_util::stream::once(async move { request });
-        let mut results = std::pin::pin!(self.raft.stream_append(once));
-        match results.next().await {
-            Some(Ok(result)) => {
-                if let Err(StreamAppendError::HigherVote(vote)) = &result {
-                    tracing::debug!(%vote, "refused a heartbeat");
-                }
-                Ok(message::encode_append_result(&result))
+        let matched = request.prev_log_id;
+        match self.raft.append_entries(request).await {
+            Ok(response) => {
+                let result = response.into_stream_result(matched, matched);
+                Ok(message::encode_append_result::<R>(&result))
             }
-            Some(Err(fatal)) => Err(fatal.to_string()),
-            None => Err("the replica is stopped".to_owned()),
+            Err(error) => Err(error.to_string()),
         }
     }
 }

@@ -13,6 +13,7 @@ use odgm_storage::snapshot::{SnapshotMeta as StoredMeta, SnapshotReceiver};
 use odgm_transport::link::{Class, PeerId};
 use openraft::vote::RaftVote;
 use openraft_rt::WatchReceiver;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::encode::encode_membership;
@@ -50,6 +51,7 @@ pub(crate) struct Puller<R: Runtime> {
     group: GroupId,
     replica: u64,
     transfer: Mutex<Option<Transfer<R>>>,
+    stop: CancellationToken,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -63,7 +65,14 @@ impl<R: Runtime> Puller<R> {
         group: GroupId,
         replica: u64,
     ) -> Self {
-        Puller { router, snapshots, group, replica, transfer: Mutex::default() }
+        Puller {
+            router,
+            snapshots,
+            group,
+            replica,
+            transfer: Mutex::default(),
+            stop: CancellationToken::new(),
+        }
     }
 
     /// Answers an offer with how far it is, and begins when it is a new one. While another one is under way,
@@ -98,17 +107,22 @@ impl<R: Runtime> Puller<R> {
             state: state.clone(),
         };
         let id = install.id;
-        let task = R::spawn(job.run(install));
+        let stop = self.stop.clone();
+        let task = R::spawn(async move {
+            let _ = stop.run_until_cancelled(job.run(install)).await;
+        });
         *transfer = Some(Transfer { id, state, task });
         InstallState::Working(0)
     }
 
-    /// Waits until no transfer runs.
+    /// Breaks off what runs and waits until it has ended; what is here already is kept.
     pub(crate) async fn stop(&self) {
+        self.stop.cancel();
         let running = lock(&self.transfer).take();
         if let Some(running) = running {
-            // It ends by itself: its requests have deadlines and openraft is stopped.
-            let _ = running.task.await;
+            if let Err(error) = running.task.await {
+                tracing::error!(%error, "the transfer of a snapshot failed");
+            }
         }
     }
 }

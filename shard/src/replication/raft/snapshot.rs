@@ -277,8 +277,14 @@ impl SnapshotSet {
 
     fn supersede(&self, by: Held, now: Duration) {
         let mut state = lock(&self.state);
-        if state.current.as_ref().is_some_and(|held| held.meta.id == by.meta.id) {
-            return;
+        match &state.current {
+            Some(held) if held.meta.id == by.meta.id => return,
+            // One that was installed while this one was written is newer.
+            Some(held) if held.meta.position > by.meta.position => {
+                state.superseded.push((by, now));
+                return;
+            }
+            _ => {}
         }
         self.restorable.set(by.meta.position);
         if let Some(old) = state.current.replace(by) {

@@ -27,9 +27,14 @@ use crate::{Error, Result};
 /// What a command costs beside its bytes.
 const COMMAND_OVERHEAD_BYTES: usize = 64;
 
-/// A command that waits for its outcome.
+/// A command that is not proposed yet.
 struct Pending {
     command: Command,
+    waiter: Waiter,
+}
+
+/// Who waits for a command's outcome.
+struct Waiter {
     reply: oneshot::Sender<Result<Outcome>>,
     admitted: Admitted,
 }
@@ -61,7 +66,7 @@ pub(crate) struct Proposals {
 
 impl std::fmt::Debug for Pending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending").field("bytes", &self.admitted.bytes).finish_non_exhaustive()
+        f.debug_struct("Pending").field("bytes", &self.waiter.admitted.bytes).finish_non_exhaustive()
     }
 }
 
@@ -85,7 +90,7 @@ impl Writes {
         }
         let admitted = Admitted { bytes, budget: self.budget.clone() };
         let (reply, outcome) = oneshot::channel();
-        let pending = Pending { command, reply, admitted };
+        let pending = Pending { command, waiter: Waiter { reply, admitted } };
         self.queue.send(pending).map_err(|_| Error::NotLeader { serving: None })?;
         Ok(outcome)
     }
@@ -111,7 +116,7 @@ fn size(command: &Command) -> usize {
     body + COMMAND_OVERHEAD_BYTES
 }
 
-type Done<R> = (Vec<Pending>, Option<ClientWriteResult<Types<R>>>);
+type Done<R> = (Vec<Waiter>, Option<ClientWriteResult<Types<R>>>);
 
 /// Proposes what comes, until the queue is closed and everything is answered.
 pub(crate) async fn propose<R: Runtime>(raft: Raft<R>, options: RaftOptions, proposals: Proposals) {
@@ -155,19 +160,19 @@ fn gather<R: Runtime>(
     first: Pending,
     queue: &mut mpsc::UnboundedReceiver<Pending>,
     options: &RaftOptions,
-) -> (Payload, Vec<Pending>) {
-    let mut bytes = first.admitted.bytes as usize;
-    let mut waiting = vec![first];
-    while waiting.len() < options.batch_commands && bytes < options.batch_bytes {
-        let Ok(next) = queue.try_recv() else { break };
-        bytes += next.admitted.bytes as usize;
-        waiting.push(next);
+) -> (Payload, Vec<Waiter>) {
+    let mut bytes = 0;
+    let (mut commands, mut waiting) = (Vec::new(), Vec::new());
+    let mut next = Some(first);
+    while let Some(Pending { command, waiter }) = next {
+        bytes += waiter.admitted.bytes as usize;
+        commands.push(command);
+        waiting.push(waiter);
+        let full = waiting.len() >= options.batch_commands || bytes >= options.batch_bytes;
+        next = if full { None } else { queue.try_recv().ok() };
     }
-    let batch = Batch {
-        time: R::wall_clock(),
-        rid_window_ms: u64::try_from(options.rid_window.as_millis()).unwrap_or(u64::MAX),
-        commands: waiting.iter().map(|pending| pending.command.clone()).collect(),
-    };
+    let rid_window_ms = u64::try_from(options.rid_window.as_millis()).unwrap_or(u64::MAX);
+    let batch = Batch { time: R::wall_clock(), rid_window_ms, commands };
     (encode_batch(&batch), waiting)
 }
 
@@ -181,9 +186,9 @@ fn answer<R: Runtime>(done: Option<Done<R>>) {
                     Error::Internal("a batch has another number of outcomes than commands".to_owned());
                 return fail(waiting, &error);
             }
-            for (pending, outcome) in waiting.into_iter().zip(outcomes) {
+            for (waiter, outcome) in waiting.into_iter().zip(outcomes) {
                 // Whoever gave up waiting is gone.
-                let _ = pending.reply.send(Ok(outcome));
+                let _ = waiter.reply.send(Ok(outcome));
             }
         }
         Some(Err(error)) => fail(waiting, &refusal(error)),
@@ -191,9 +196,9 @@ fn answer<R: Runtime>(done: Option<Done<R>>) {
     }
 }
 
-fn fail(waiting: Vec<Pending>, error: &Error) {
-    for pending in waiting {
-        let _ = pending.reply.send(Err(error.clone()));
+fn fail(waiting: Vec<Waiter>, error: &Error) {
+    for waiter in waiting {
+        let _ = waiter.reply.send(Err(error.clone()));
     }
 }
 
