@@ -3,7 +3,7 @@
 //!
 //! | verb | delivered | blocks |
 //! |---|---|---|
-//! | call / serve | replies until the query ends, or its deadline | never: replies go through bounded queues |
+//! | call / serve | replies until the query ends, or its deadline | a call may, while the link is full; answers go through bounded queues |
 //! | publish / subscribe | at most once | [`Session::publish`] may, call it where that is allowed |
 //! | announce | presence as each observer sees it: a hint | never |
 //! | stream | pulled by the receiver in ranges, resumable | never |

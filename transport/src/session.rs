@@ -188,7 +188,7 @@ pub trait Publisher: Send + Sync + Debug {
 
 /// A session.
 pub trait Session: Send + Sync + Debug {
-    /// Asks; the replies come as they arrive.
+    /// Asks; the replies come as they arrive. May block while the link is full, for seconds at most.
     fn call(&self, call: Call) -> Result<Replies>;
 
     /// Serves queries that match `key`. With `complete` the nearest of all complete servers answers

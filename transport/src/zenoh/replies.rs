@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use zenoh::Wait;
 
@@ -19,6 +20,11 @@ const QUEUE_BYTES: usize = 64 << 20;
 const QUEUE_REPLIES: usize = 16_384;
 /// Ends of queries are small, so more of them may wait than replies.
 const QUEUE_ENDS: usize = 4 * QUEUE_REPLIES;
+
+/// How many may wait for each thread that sends, before another one helps.
+const BACKLOG: usize = 64;
+/// How long a thread may be held up before another one helps.
+const WATCH: Duration = Duration::from_millis(2);
 
 /// What became of the replies of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +54,18 @@ struct Queue {
     jobs: VecDeque<Job>,
     bytes: usize,
     closed: bool,
+    /// Threads that are sending.
+    active: usize,
+    /// An idle thread looks whether they make progress.
+    watched: bool,
+    /// Jobs taken so far.
+    taken: u64,
+}
+
+impl Queue {
+    fn wants_another(&self) -> bool {
+        self.jobs.len() > self.active * BACKLOG
+    }
 }
 
 /// The last thing that happens to a query: with or without an answer, its end.
@@ -84,25 +102,50 @@ impl ReplyPool {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One thread sends as long as there is something: handing replies around costs more than
+    /// sending them. Another joins when many wait, or when the first makes no progress, because zenoh
+    /// holds it up: that is what the watch is for, which one idle thread keeps meanwhile.
     fn run(&self) {
+        let mut queue = self.lock();
         loop {
-            let mut queue = self.lock();
-            let job = loop {
-                if let Some(job) = queue.jobs.pop_front() {
-                    break job;
+            if let Some(job) = queue.jobs.pop_front() {
+                queue.bytes -= job.bytes;
+                queue.taken += 1;
+                queue.active += 1;
+                let alone = !queue.watched;
+                drop(queue);
+                if alone {
+                    self.ready.notify_one();
                 }
-                if queue.closed {
-                    return;
+                if let Some(reply) = job.reply {
+                    // Counted; there is nobody left to tell.
+                    let _ = self.send(&job.query, reply);
                 }
+                drop(job.query);
+                queue = self.lock();
+                queue.active -= 1;
+            } else if queue.closed {
+                return;
+            } else if queue.active > 0 && !queue.watched {
+                queue = self.watch(queue);
+            } else {
                 queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            };
-            queue.bytes -= job.bytes;
-            drop(queue);
-            if let Some(reply) = job.reply {
-                // Counted; there is nobody left to tell.
-                let _ = self.send(&job.query, reply);
             }
         }
+    }
+
+    /// Returns when there is something to do for one more thread, or nothing for any.
+    fn watch<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        queue.watched = true;
+        while queue.active > 0 && !queue.closed && !queue.wants_another() {
+            let taken = queue.taken;
+            queue = self.ready.wait_timeout(queue, WATCH).unwrap_or_else(PoisonError::into_inner).0;
+            if queue.taken == taken && !queue.jobs.is_empty() {
+                break;
+            }
+        }
+        queue.watched = false;
+        queue
     }
 
     fn push(&self, query: zenoh::query::Query, mut reply: Option<Reply>) {
@@ -121,8 +164,11 @@ impl ReplyPool {
         }
         queue.bytes += bytes;
         queue.jobs.push_back(Job { query, reply, bytes });
+        let wake = queue.active == 0 || queue.wants_another();
         drop(queue);
-        self.ready.notify_one();
+        if wake {
+            self.ready.notify_one();
+        }
     }
 
     fn send(&self, query: &zenoh::query::Query, reply: Reply) -> Result<()> {
