@@ -3,7 +3,7 @@
 use odgm_storage::disk::{Fault, SimDisk};
 use odgm_storage::log::{AppendOnlyLogStorage, GroupId, SyncPolicy, suite::entry, wait_durable};
 
-use crate::log_script::{Call, Run, State, held, history, listed, open, run, script};
+use crate::log_script::{Call, Run, State, held, history, listed, open, run, script, settle};
 
 /// Opens what a crash left and holds it against the history: exactly the first so many calls happened,
 /// at least those that were acknowledged.
@@ -29,7 +29,7 @@ fn assert_is_a_prefix(
 }
 
 fn strike_everywhere(seed: u64, sync: SyncPolicy, fault: Fault, stride: u64, counts: fn(&Call) -> bool) {
-    let calls = script(seed, 300);
+    let calls = script(seed, 400);
     let history = history(&calls);
     let total = {
         let disk = SimDisk::new(seed);
@@ -38,7 +38,7 @@ fn strike_everywhere(seed: u64, sync: SyncPolicy, fault: Fault, stride: u64, cou
         assert_eq!(run.made, calls.len());
         disk.calls()
     };
-    assert!(total > 300, "the run is long enough to mean something: {total}");
+    assert!(total > 250, "the run is long enough to mean something: {total}");
     for at in (1..=total).step_by(stride as usize) {
         let context = format!("seed {seed}, {sync:?}, {fault:?} at call {at}");
         let disk = SimDisk::new(seed ^ at << 8);
@@ -60,7 +60,7 @@ fn strike_everywhere(seed: u64, sync: SyncPolicy, fault: Fault, stride: u64, cou
             let tx = tx.clone();
             group.append(vec![entry(1, index, b"later")], Box::new(move |o| tx.send(o).unwrap())).unwrap();
             group.save_vote(b"v".as_slice().into(), Box::new(|_| ())).unwrap();
-            while log.step() {}
+            settle(&log);
             assert!(rx.try_recv().unwrap().is_ok(), "{context}");
         }
         let expected = held(&log);
@@ -103,7 +103,7 @@ fn after_a_failed_sync_all_pending_and_later_calls_fail() {
     let disk = SimDisk::new(7);
     let log = open(&disk, SyncPolicy::Batch).unwrap();
     let group = log.group(GroupId(1)).unwrap();
-    while log.step() {}
+    settle(&log);
     // The write, then the sync that fails.
     disk.fail_at(disk.calls() + 2, Fault::Io);
     let (tx, rx) = std::sync::mpsc::channel();

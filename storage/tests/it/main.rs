@@ -6,5 +6,7 @@ mod data;
 mod data_fjall;
 mod log;
 mod log_crash;
+mod log_damage;
 mod log_script;
+mod log_space;
 mod snapshot;

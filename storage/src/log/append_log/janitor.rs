@@ -12,9 +12,12 @@ use super::frame::record_bytes;
 use super::group::{EntryPlace, EntryRef, Group, GroupState, Whereabouts};
 use super::queue::{Change, Queued};
 use super::reader;
+use super::writer::MARK_ROOM;
 use crate::Result;
 use crate::log::{LogEntry, LogPosition};
 
+/// About what the vote and the positions of a group take.
+const GROUP_BYTES: u64 = 256;
 /// What is moved at a time, so that nobody waits long behind it.
 const MOVE_BYTES: u64 = 256 << 10;
 
@@ -58,11 +61,15 @@ pub(super) fn round(core: &Arc<Core>) -> Result<bool> {
     Ok(queued.is_ok())
 }
 
-/// Whether moving pays: more than half of what is on disk is dead.
+/// Whether moving pays: clearly more segments are in use than what is live would fill. A segment that
+/// is filled by moving is at least about half full, so moving everything always ends below the bound,
+/// and the janitor comes to rest.
 fn mostly_garbage(core: &Core, groups: &[Arc<Group>]) -> bool {
     let used = core.segments.used_count() as u64;
-    let live: u64 = groups.iter().map(|group| group.lock().live_bytes).sum();
-    used > 2 && live * 2 < used * core.options.segment_bytes
+    let live: u64 = groups.iter().map(|group| group.lock().live_bytes + GROUP_BYTES).sum();
+    let half = (core.options.segment_bytes - 2 * MARK_ROOM) / 2;
+    let filled = live.div_ceil(half);
+    used > filled + filled / 2 + 2
 }
 
 /// Queues copies of what is live in a segment, up to a bound.
