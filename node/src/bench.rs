@@ -5,7 +5,7 @@
 
 mod cluster;
 mod disk;
-pub mod echo;
+pub(crate) mod echo;
 mod load;
 mod report;
 mod target;
@@ -88,7 +88,8 @@ pub(crate) async fn kv(common: &Common, options: BenchKv) -> Result<(), Failure>
 async fn measure(target: &Target, options: &BenchKv, dir: &std::path::Path) -> Result<Report, Failure> {
     let mut report = Report::new();
     let operations = [Operation::Echo, Operation::Put, Operation::Get];
-    let mut closed: Vec<Vec<Measured>> = vec![vec![Measured::default(); operations.len()]; options.clients.len()];
+    let mut closed: Vec<Vec<Measured>> =
+        vec![vec![Measured::default(); operations.len()]; options.clients.len()];
     let mut disk = Measured::default();
     let progress = Progress::new(options);
     for _ in 0..options.rounds {
@@ -96,7 +97,8 @@ async fn measure(target: &Target, options: &BenchKv, dir: &std::path::Path) -> R
         for (row, clients) in options.clients.iter().enumerate() {
             for (column, operation) in operations.iter().enumerate() {
                 progress.step(*operation, *clients, "closed loop");
-                let load = Load { operation: *operation, clients: *clients, rate: None, duration: options.duration };
+                let load =
+                    Load { operation: *operation, clients: *clients, rate: None, duration: options.duration };
                 closed[row][column].add(&load.run(target).await);
             }
         }
@@ -112,7 +114,8 @@ async fn measure(target: &Target, options: &BenchKv, dir: &std::path::Path) -> R
             for (operation, measured) in operations.iter().zip(measured) {
                 progress.step(*operation, *clients, "open loop");
                 let rate = Some((measured.rate() * f64::from(*percent) / 100.0).max(1.0));
-                let load = Load { operation: *operation, clients: *clients, rate, duration: options.duration };
+                let load =
+                    Load { operation: *operation, clients: *clients, rate, duration: options.duration };
                 report.open(*operation, *clients, *percent, &load.run(target).await);
             }
         }
@@ -138,7 +141,8 @@ struct Progress(indicatif::ProgressBar);
 
 impl Progress {
     fn new(options: &BenchKv) -> Self {
-        let steps = options.clients.len() * 3 * (options.rounds + options.open.iter().filter(|p| **p > 0).count());
+        let steps =
+            options.clients.len() * 3 * (options.rounds + options.open.iter().filter(|p| **p > 0).count());
         let bar = indicatif::ProgressBar::new(steps as u64);
         if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}") {
             bar.set_style(style);

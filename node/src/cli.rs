@@ -11,8 +11,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use arguments::{BenchKv, Cli, Common};
 use arguments::{Bench, Command, Config};
+pub use arguments::{BenchKv, Cli, Common};
 
 use crate::bench;
 use crate::output::{self, Failure};
@@ -38,7 +38,8 @@ fn run(cli: Cli) -> u8 {
     };
     telemetry::log_to_stderr(program, log_format);
     // Who answers others needs zenoh's threads, which it takes from a variable: the program is run anew.
-    let serves = matches!(&cli.command, Command::Start(_) | Command::Bench(Bench::Kv(_) | Bench::EchoServer { .. }));
+    let serves =
+        matches!(&cli.command, Command::Start(_) | Command::Bench(Bench::Kv(_) | Bench::EchoServer { .. }));
     if serves && let Err(error) = odgm_transport::zenoh::prepare_runtime() {
         tracing::warn!(%error, "zenoh runs with its default threads");
     }

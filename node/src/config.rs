@@ -248,7 +248,7 @@ pub struct SnapshotOptions {
     pub backend: SnapshotBackend,
     /// How frames are compressed. Default `zstd`.
     pub compression: Compression,
-    /// The compression's level, 1 to 22 for zstd, 1 to 9 for gzip. Default 1.
+    /// The compression's level, 1 to 19 for zstd. Default 1.
     pub level: i32,
     /// Which are kept.
     pub retain: RetainOptions,

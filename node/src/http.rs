@@ -49,7 +49,8 @@ impl HttpServer {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            let server = axum::serve(listener, router(views)).with_graceful_shutdown(stopped.cancelled_owned());
+            let server =
+                axum::serve(listener, router(views)).with_graceful_shutdown(stopped.cancelled_owned());
             if let Err(error) = server.await {
                 tracing::error!(%error, "the http port failed");
             }

@@ -1,2 +1,5 @@
-//! odgm.
-fn main() {}
+//! The odgm program.
+
+fn main() -> std::process::ExitCode {
+    odgm_node::cli::main()
+}

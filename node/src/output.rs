@@ -56,10 +56,11 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Client(ClientError::Invalid(_)) | Failure::Usage(_) => USAGE,
-            Failure::Client(ClientError::Unknown { .. } | ClientError::Transport(_)) | Failure::Unreachable(_) => {
-                UNREACHABLE
+            Failure::Client(ClientError::Unknown { .. } | ClientError::Transport(_))
+            | Failure::Unreachable(_) => UNREACHABLE,
+            Failure::Client(_) | Failure::Unsupported(_) | Failure::Refused(_) | Failure::Output(_) => {
+                REFUSED
             }
-            Failure::Client(_) | Failure::Unsupported(_) | Failure::Refused(_) | Failure::Output(_) => REFUSED,
         }
     }
 
@@ -84,7 +85,9 @@ impl Failure {
 fn facts(to: &mut impl Write, facts: &Map<String, Value>) -> std::io::Result<()> {
     let facts: Vec<String> = facts
         .iter()
-        .map(|(name, value)| format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .map(|(name, value)| {
+            format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        })
         .collect();
     if facts.is_empty() { writeln!(to) } else { writeln!(to, " ({})", facts.join(", ")) }
 }
@@ -206,7 +209,9 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_shown_in_base64() {
         assert_eq!(value_json("é".as_bytes()), ("value", json!("é")));
-        for (bytes, text) in [(&b"\xff"[..], "/w=="), (&b"\xff\xfe"[..], "//4="), (&b"\xff\xfe\xfd"[..], "//79")] {
+        for (bytes, text) in
+            [(&b"\xff"[..], "/w=="), (&b"\xff\xfe"[..], "//4="), (&b"\xff\xfe\xfd"[..], "//79")]
+        {
             assert_eq!(value_json(bytes), ("base64", json!(text)));
         }
     }

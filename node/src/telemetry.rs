@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged unless `RUST_LOG` says otherwise: ours, and what goes wrong below.
-const NODE_FILTER: &str = "warn,odgm=info,odgm_node=info,odgm_shard=info,odgm_storage=info,odgm_transport=info";
+const NODE_FILTER: &str =
+    "warn,odgm=info,odgm_node=info,odgm_shard=info,odgm_storage=info,odgm_transport=info";
 /// A command says what it has to say itself.
 const COMMAND_FILTER: &str = "off";
 /// Upper bounds of latency histograms, seconds.

@@ -23,7 +23,8 @@ impl Cluster {
         let ports = free_ports(count)?;
         let mut cluster = Cluster::empty(ports.clone());
         for (n, port) in ports.iter().enumerate() {
-            let peers: Vec<_> = ports.iter().filter(|other| *other != port).map(|port| endpoint(*port)).collect();
+            let peers: Vec<_> =
+                ports.iter().filter(|other| *other != port).map(|port| endpoint(*port)).collect();
             let arguments = [
                 "bench".to_owned(),
                 "echo-server".to_owned(),
@@ -153,7 +154,8 @@ fn endpoint(port: u16) -> String {
 
 /// Ports that nobody uses now.
 fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
-    let bound: Result<Vec<_>, std::io::Error> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let bound: Result<Vec<_>, std::io::Error> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
     bound
         .and_then(|listeners| listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect())
         .map_err(|error| Failure::Refused(format!("ports: {error}")))

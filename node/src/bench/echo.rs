@@ -17,7 +17,8 @@ pub(super) fn key(server: usize) -> String {
 
 /// Answers until the process is told to end.
 pub(crate) async fn serve(listen: &str, peers: Vec<String>, key: &str) -> Result<(), Failure> {
-    let options = SessionOptions { listen: vec![listen.to_owned()], connect: peers, ..SessionOptions::default() };
+    let options =
+        SessionOptions { listen: vec![listen.to_owned()], connect: peers, ..SessionOptions::default() };
     let session = ZenohSession::open(&options, "echo").await.map_err(Failure::Unreachable)?;
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
     let queryable = session

@@ -119,7 +119,9 @@ impl Report {
         let maybe = |value: Option<f64>| value.map(number).unwrap_or_default();
         let row = |row: &Row| {
             let met = row.met.map(|met| if met { "met" } else { "MISSED" }).unwrap_or_default();
-            let errors = row.errors.map(|errors| format!("{errors} errors: {}", row.first_error.as_deref().unwrap_or("")));
+            let errors = row
+                .errors
+                .map(|errors| format!("{errors} errors: {}", row.first_error.as_deref().unwrap_or("")));
             vec![
                 row.name.clone(),
                 number(row.value),

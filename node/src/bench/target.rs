@@ -48,7 +48,8 @@ impl Target {
         let keys: Result<Vec<_>, _> = (0..options.objects)
             .map(|n| ObjectId::parse(&format!("object-{n}")).map(|object| ObjectKey { object, entry: None }))
             .collect();
-        let client = ClientOptions { deadline: Duration::from_secs(30), ..ClientOptions::under(&common.root)? };
+        let client =
+            ClientOptions { deadline: Duration::from_secs(30), ..ClientOptions::under(&common.root)? };
         let (mut sessions, mut grid, mut echo) = (Vec::new(), Vec::new(), Vec::<Arc<dyn Session>>::new());
         for n in 0..options.sessions.min(options.clients.iter().copied().max().unwrap_or(1)) {
             let session = open(nodes, n).await?;
@@ -79,14 +80,18 @@ impl Target {
         let client = &self.shared.grid[0];
         loop {
             nodes.check()?;
-            let asked = tokio::time::timeout(Duration::from_secs(1), client.meta(&self.shared.collection)).await;
+            let asked =
+                tokio::time::timeout(Duration::from_secs(1), client.meta(&self.shared.collection)).await;
             if let Ok(Ok(meta)) = asked
                 && meta.shards.iter().all(|shard| shard.serving.is_some())
             {
                 return Ok(());
             }
             if tokio::time::Instant::now() > deadline {
-                return Err(Failure::Refused(format!("the nodes do not serve after {START:?}{}", nodes.logs())));
+                return Err(Failure::Refused(format!(
+                    "the nodes do not serve after {START:?}{}",
+                    nodes.logs()
+                )));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -132,7 +137,11 @@ impl Shared {
                 let grid = &self.grid[client % self.grid.len()];
                 let found = grid.get(&self.collection, key, Consistency::Linearizable).await;
                 let found = found.map_err(|error| error.to_string())?;
-                if found.value.len() == self.value.len() { Ok(()) } else { Err("a value of another size".into()) }
+                if found.value.len() == self.value.len() {
+                    Ok(())
+                } else {
+                    Err("a value of another size".into())
+                }
             }
             Operation::Echo => self.echo(client, key).await,
         }
@@ -146,10 +155,12 @@ impl Shared {
 
     async fn echo(&self, client: usize, key: &ObjectKey) -> Result<(), String> {
         let server = partition_of(&key.object, self.echo_servers as u32).0 as usize;
-        let key = KeyExpr::try_from(format!("{}/{}", echo::key(server), key.object)).map_err(|e| e.to_string())?;
+        let key =
+            KeyExpr::try_from(format!("{}/{}", echo::key(server), key.object)).map_err(|e| e.to_string())?;
         let mut call = Call::new(key, Duration::from_secs(10));
         call.payload = Some(self.value.clone());
-        let mut replies = self.echo[client % self.echo.len()].call(call).map_err(|error| error.to_string())?;
+        let mut replies =
+            self.echo[client % self.echo.len()].call(call).map_err(|error| error.to_string())?;
         match replies.next().await {
             Some(Ok(sample)) if sample.payload.as_ref() == Some(&self.value) => Ok(()),
             other => Err(format!("no echo but {other:?}")),

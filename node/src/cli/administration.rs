@@ -29,7 +29,11 @@ fn shards_table(meta: &CollectionMeta) -> Result<(), Failure> {
     Ok(output::table(&["SHARD", "SERVING", "REPLICAS"], rows, "no shards")?)
 }
 
-pub(super) async fn collection(client: &GridClient, format: Format, command: Collection) -> Result<(), Failure> {
+pub(super) async fn collection(
+    client: &GridClient,
+    format: Format,
+    command: Collection,
+) -> Result<(), Failure> {
     let done = match command {
         Collection::Create { name, file, partitions, replicas, replication } => {
             let payload = match file {
@@ -55,10 +59,17 @@ pub(super) async fn collection(client: &GridClient, format: Format, command: Col
         Collection::Delete { name } => {
             client.admin(&format!("collections/{name}"), Some("delete"), &[], None).await?
         }
-        Collection::Describe { name } => client.admin(&format!("collections/{name}"), None, &[], None).await?,
+        Collection::Describe { name } => {
+            client.admin(&format!("collections/{name}"), None, &[], None).await?
+        }
         Collection::List => {
             let listed = client.admin("collections", None, &[], None).await?;
-            return show_list(format, &listed, &["name", "replication", "partitions", "replicas"], "no collections");
+            return show_list(
+                format,
+                &listed,
+                &["name", "replication", "partitions", "replicas"],
+                "no collections",
+            );
         }
     };
     show(format, &done)
@@ -88,7 +99,10 @@ pub(super) async fn shard(client: &GridClient, format: Format, command: Shard) -
         Shard::Compact { shard } => (shard, "compact", None),
     };
     let parameters: Vec<_> = to.as_deref().map(|to| ("to", to)).into_iter().collect();
-    show(format, &client.admin(&format!("shards/{collection}/{partition}"), Some(op), &parameters, None).await?)
+    show(
+        format,
+        &client.admin(&format!("shards/{collection}/{partition}"), Some(op), &parameters, None).await?,
+    )
 }
 
 pub(super) async fn cluster_status(client: &GridClient, format: Format) -> Result<(), Failure> {
@@ -105,7 +119,11 @@ pub(super) async fn cluster_status(client: &GridClient, format: Format) -> Resul
     for meta in &collections {
         for shard in &meta.shards {
             let serving = shard.serving.clone().unwrap_or_else(|| "nobody".into());
-            rows.push(vec![format!("{}/{}", meta.collection, shard.partition), serving, shard.replicas.join(" ")]);
+            rows.push(vec![
+                format!("{}/{}", meta.collection, shard.partition),
+                serving,
+                shard.replicas.join(" "),
+            ]);
         }
     }
     Ok(output::table(&["SHARD", "SERVING", "REPLICAS"], rows, "no collections")?)

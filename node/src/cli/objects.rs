@@ -52,7 +52,13 @@ pub(super) async fn put(client: &GridClient, format: Format, put: Put) -> Result
         None if put.if_present => PutCondition::Present,
         None => PutCondition::None,
     };
-    let change = client::Put { value: value.into(), encoding: put.encoding, attachment: None, ttl: put.ttl, condition };
+    let change = client::Put {
+        value: value.into(),
+        encoding: put.encoding,
+        attachment: None,
+        ttl: put.ttl,
+        condition,
+    };
     let done = client.put(&put.key.collection, &put.key.key, change, put.rid.as_deref()).await?;
     acknowledged(format, &done)
 }
@@ -105,7 +111,11 @@ async fn delete_all(client: &GridClient, format: Format, pattern: &PatternArgume
     Ok(())
 }
 
-pub(super) async fn increment(client: &GridClient, format: Format, increment: Increment) -> Result<(), Failure> {
+pub(super) async fn increment(
+    client: &GridClient,
+    format: Format,
+    increment: Increment,
+) -> Result<(), Failure> {
     let KeyArgument { collection, key } = &increment.key;
     let done = client.increment(collection, key, increment.by, increment.rid.as_deref()).await?;
     match format {
@@ -174,7 +184,8 @@ pub(super) async fn list(client: &GridClient, format: Format, list: List) -> Res
                 Format::Text => output::line(output::listed_line(collection, listed, list.values))?,
                 Format::Json => {
                     let partition = Some(page.partition);
-                    let object = output::found_json(collection, partition, &listed.key, &listed.found, list.values);
+                    let object =
+                        output::found_json(collection, partition, &listed.key, &listed.found, list.values);
                     output::raw(if shown == 0 { b"[\n" } else { b",\n" })?;
                     output::raw(object.to_string().as_bytes())?;
                 }
@@ -225,7 +236,8 @@ pub(super) async fn watch(client: &GridClient, format: Format, watch: Watch) -> 
             Format::Text => output::line(output::event_line(collection, &event))?,
             Format::Json => {
                 let partition = Some(event.partition);
-                let mut shown = output::found_json(collection, partition, &event.key, &event.found, !event.deleted);
+                let mut shown =
+                    output::found_json(collection, partition, &event.key, &event.found, !event.deleted);
                 shown["kind"] = json!(if event.deleted { "delete" } else { "put" });
                 output::line(shown.to_string())?;
             }
@@ -258,7 +270,8 @@ pub(super) async fn txn(client: &GridClient, format: Format, txn: Txn) -> Result
 /// The partition of all objects that a transaction names.
 async fn partition_of_txn(client: &GridClient, txn: &Txn, body: &Value) -> Result<Partition, Failure> {
     let checks = body["if"].as_array().into_iter().flatten().map(|check| &check["object"]);
-    let branches = ["then", "else"].into_iter().flat_map(|branch| body[branch].as_array().into_iter().flatten());
+    let branches =
+        ["then", "else"].into_iter().flat_map(|branch| body[branch].as_array().into_iter().flatten());
     let steps = branches.filter_map(|step| step.as_object()?.values().next()).map(|step| &step["object"]);
     let mut found: Option<(Partition, String)> = None;
     for object in checks.chain(steps).filter_map(Value::as_str) {
@@ -273,7 +286,9 @@ async fn partition_of_txn(client: &GridClient, txn: &Txn, body: &Value) -> Resul
             _ => found = Some((partition, object.to_owned())),
         }
     }
-    found.map(|(partition, _)| partition).ok_or_else(|| Failure::Usage("the transaction names no object".into()))
+    found
+        .map(|(partition, _)| partition)
+        .ok_or_else(|| Failure::Usage("the transaction names no object".into()))
 }
 
 fn consistency(given: Option<Consistency>) -> client::Consistency {

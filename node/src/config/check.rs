@@ -9,8 +9,8 @@ use odgm_shard::object::ObjectId;
 
 use super::error::Provenance;
 use super::{
-    Compression, ConfigErrors, DataBackend, LogBackend, NodeConfig, Period, RetainStrategy, Size, SnapshotBackend,
-    ZenohMode,
+    Compression, ConfigErrors, DataBackend, LogBackend, NodeConfig, Period, RetainStrategy, Size,
+    SnapshotBackend, ZenohMode,
 };
 
 /// A value that can't be.

@@ -1,0 +1,98 @@
+//! `ROOT/@admin/shards/{collection}/{partition}`: declared by the replica that serves the shard.
+
+use std::sync::Arc;
+
+use odgm_shard::object::ReplicaId;
+use odgm_shard::protocol::{Code, Refusal};
+use odgm_shard::replication::{Role, ShardState};
+use odgm_transport::KeyExpr;
+use odgm_transport::session::{Declaration, Query};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Core;
+use crate::request::{self, AdminRequest, respond};
+use crate::shards::Running;
+use crate::status;
+
+const QUEUE: usize = 16;
+
+/// Declares the key while this replica serves, and answers; until told to stop.
+pub(crate) async fn serve(core: Arc<Core>, running: Arc<Running>, stop: CancellationToken) {
+    let (sender, mut queries) = mpsc::channel::<Query>(QUEUE);
+    let mut status = running.raft.status();
+    let mut declared: Option<Box<dyn Declaration>> = None;
+    loop {
+        let serves = status.borrow_and_update().role == Role::Serving;
+        if serves && declared.is_none() {
+            declared = declare(&core, &running, &sender);
+        } else if !serves {
+            declared = None;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = status.changed() => if changed.is_err() { return },
+            query = queries.recv() => if let Some(query) = query {
+                let (core, running) = (core.clone(), running.clone());
+                tokio::spawn(async move {
+                    let outcome = answer(&core, &running, &query).await;
+                    respond(query, outcome);
+                });
+            },
+        }
+    }
+}
+
+fn declare(core: &Core, running: &Running, sender: &mpsc::Sender<Query>) -> Option<Box<dyn Declaration>> {
+    let root = &core.config.cluster.root;
+    let key = format!("{root}/@admin/shards/{}/{}", running.collection, running.partition);
+    let key = KeyExpr::try_from(key).map_err(|error| error.to_string());
+    let handler = request::queueing(sender.clone());
+    match key.and_then(|key| core.client.serve(&key, false, handler).map_err(|error| error.to_string())) {
+        Ok(declaration) => Some(declaration),
+        Err(error) => {
+            tracing::error!(error, "a shard's administration can't be served");
+            None
+        }
+    }
+}
+
+async fn answer(core: &Arc<Core>, running: &Running, query: &Query) -> Result<Value, Refusal> {
+    let request = AdminRequest::parse(&core.config.cluster.root, query)?;
+    match request.op.as_deref() {
+        None | Some("status") => {
+            let mut shown = status::replica(core, &running.raft);
+            shown["collection"] = json!(running.collection.as_str());
+            shown["partition"] = json!(running.partition.0);
+            shown["incarnation"] = json!(running.incarnation);
+            Ok(shown)
+        }
+        Some("transfer") => transfer(core, running, request.parameter("to")).await,
+        Some("snapshot") => {
+            running.raft.snapshot().await?;
+            Ok(status::replica(core, &running.raft))
+        }
+        Some("compact") => Err(Refusal::new(Code::Unsupported, "op=compact is not supported yet")),
+        Some(op) => Err(request::unknown_op(op, "status, transfer, snapshot or compact")),
+    }
+}
+
+async fn transfer(core: &Core, running: &Running, to: Option<&str>) -> Result<Value, Refusal> {
+    let map = core.system().map(|system| system.map().borrow().clone()).unwrap_or_default();
+    let voters = running.raft.status().borrow().voters.clone();
+    let others: Vec<(ReplicaId, String)> = voters
+        .into_iter()
+        .filter(|(replica, _)| *replica != running.raft.replica())
+        .map(|(replica, node)| (replica, map.name_of(node)))
+        .collect();
+    let target = others.iter().find(|(_, name)| to.is_none_or(|to| to == name));
+    let Some((replica, name)) = target else {
+        let names: Vec<&str> = others.iter().map(|(_, name)| name.as_str()).collect();
+        let message =
+            format!("no other voter {}, allowed are [{}]", to.unwrap_or_default(), names.join(", "));
+        return Err(Refusal::new(Code::InvalidParameter, message));
+    };
+    running.raft.transfer_leader(*replica).await?;
+    Ok(json!({"serving": name}))
+}

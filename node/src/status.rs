@@ -1,0 +1,153 @@
+//! What a node says about itself: readiness, and the status that `/status` shows.
+
+use std::sync::Arc;
+
+use odgm_shard::object::{GroupId, ReplicaId};
+use odgm_shard::replication::raft::RaftShard;
+use odgm_shard::replication::{Role, ShardState};
+use odgm_shard::runtime::TokioRuntime;
+use serde_json::{Value, json};
+
+use crate::node::Core;
+use crate::system::SYSTEM_GROUP;
+
+/// Whether the node can serve: member of a cluster, records known, every wanted replica running.
+///
+/// # Errors
+/// One line for each reason why not.
+pub(crate) fn readiness(core: &Core) -> Result<(), Vec<String>> {
+    let mut reasons = Vec::new();
+    if core.stop.is_cancelled() {
+        reasons.push("the node stops".to_owned());
+    }
+    if let Some(error) = core.stores.log.poisoned() {
+        reasons.push(format!("the log failed: {error}"));
+    }
+    match core.system() {
+        None => reasons.push("the node belongs to no cluster yet".to_owned()),
+        Some(system) => {
+            let map = system.map().borrow().clone();
+            if map.counters.is_none() {
+                reasons.push("the cluster's records are not known yet".to_owned());
+            }
+            let missing = core.config.collection_specs();
+            let exists = |name: &str| map.collections.keys().any(|collection| collection.as_str() == name);
+            for spec in missing.iter().filter(|spec| !exists(&spec.name)) {
+                reasons.push(format!("collection {} is not created yet", spec.name));
+            }
+            for (name, _, partition, shard) in map.shards() {
+                let wanted = shard.replicas.iter().any(|replica| replica.node == core.node);
+                if wanted && core.shards.get(shard.group).is_none() {
+                    let why =
+                        core.shards.failing().remove(&shard.group).unwrap_or_else(|| "starting".to_owned());
+                    reasons.push(format!("shard {name}/{partition} does not run: {why}"));
+                }
+            }
+            for (_, running) in core.shards.all() {
+                if let Some(failure) = &running.raft.status().borrow().failure {
+                    reasons.push(format!(
+                        "shard {}/{} failed: {failure}",
+                        running.collection, running.partition
+                    ));
+                }
+            }
+        }
+    }
+    if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+}
+
+/// Whether somebody serves the system shard and every shard with a replica here.
+pub(crate) fn served(core: &Core) -> bool {
+    let served = |raft: &RaftShard<TokioRuntime>| raft.status().borrow().serving.is_some();
+    core.system().is_some_and(|system| served(&system.raft))
+        && core.shards.all().iter().all(|(_, running)| served(&running.raft))
+}
+
+/// The groups that this node serves, with their terms.
+pub(crate) fn serving_groups(core: &Core) -> Vec<(GroupId, u64)> {
+    let mut groups = Vec::new();
+    let mut consider = |group, raft: &RaftShard<TokioRuntime>| {
+        let status = raft.status();
+        let status = status.borrow();
+        if status.role == Role::Serving {
+            groups.push((group, status.term));
+        }
+    };
+    if let Some(system) = core.system() {
+        consider(SYSTEM_GROUP, &system.raft);
+    }
+    for (group, running) in core.shards.all() {
+        consider(group, &running.raft);
+    }
+    groups
+}
+
+/// One replica's status.
+pub(crate) fn replica(core: &Core, raft: &Arc<RaftShard<TokioRuntime>>) -> Value {
+    let status = raft.status().borrow().clone();
+    let map = core.system().map(|system| system.map().borrow().clone()).unwrap_or_default();
+    let members = |members: &[(ReplicaId, odgm_shard::object::NodeId)]| -> Value {
+        members
+            .iter()
+            .map(|(replica, node)| json!({"replica": replica, "node": map.name_of(*node)}))
+            .collect()
+    };
+    let lag: Value = raft
+        .progress()
+        .iter()
+        .map(|other| json!({"replica": other.replica, "matched": other.matched, "lag": other.lag}))
+        .collect();
+    json!({
+        "group": raft.group(),
+        "replica": raft.replica(),
+        "role": format!("{:?}", status.role).to_lowercase(),
+        "serving": status.serving.map(|node| map.name_of(node)),
+        "term": status.term,
+        "revision": raft.view().revision(),
+        "applied": status.applied.map(|position| position.index),
+        "log": {"last": status.last_log_index, "purged": status.purged_log_index, "snapshot": status.snapshot_index},
+        "voters": members(&status.voters),
+        "learners": members(&status.learners),
+        "progress": lag,
+        "failure": status.failure,
+    })
+}
+
+/// The node, its shards and its layers.
+pub(crate) fn status(core: &Core) -> Value {
+    let mut shards = Vec::new();
+    if let Some(system) = core.system() {
+        let mut shard = replica(core, &system.raft);
+        shard["collection"] = json!("@system");
+        shard["partition"] = json!(0);
+        shards.push(shard);
+    }
+    for (_, running) in core.shards.all() {
+        let mut shard = replica(core, &running.raft);
+        shard["collection"] = json!(running.collection.as_str());
+        shard["partition"] = json!(running.partition.0);
+        shard["incarnation"] = json!(running.incarnation);
+        shards.push(shard);
+    }
+    let log = core.stores.log.poisoned();
+    let health = json!({
+        "log": {"state": if log.is_some() { "unhealthy" } else { "healthy" }, "error": log.map(|error| error.to_string()),
+                "bytes": core.stores.log.disk_bytes()},
+        "shards": core.shards.failing().iter().map(|(group, why)| json!({"group": group, "error": why})).collect::<Vec<_>>(),
+    });
+    json!({
+        "node": {
+            "name": core.config.node.name, "id": core.node, "zone": core.config.node.zone,
+            "version": env!("CARGO_PKG_VERSION"), "uptime_ms": core.now().as_millis() as u64,
+        },
+        "cluster": {
+            "name": core.config.cluster.name,
+            "id": core.enrolment.cluster(),
+            "peers": core.links.peers().values().collect::<Vec<_>>(),
+        },
+        "ready": readiness(core).is_ok(),
+        "reasons": readiness(core).err().unwrap_or_default(),
+        "shards": shards,
+        "health": health,
+    })
+}
