@@ -50,7 +50,7 @@ impl LogOptions {
     /// # Errors
     /// [`Error::Options`], naming the field.
     pub fn validate(&self) -> Result<()> {
-        if !(16 << 10..=1 << 30).contains(&self.segment_bytes) || self.segment_bytes % 4096 != 0 {
+        if !(16 << 10..=1 << 30).contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(4096) {
             return Err(Error::Options {
                 option: "segment_bytes",
                 reason: format!("{} is not a multiple of 4096 from 16 KiB to 1 GiB", self.segment_bytes),

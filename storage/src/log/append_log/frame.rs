@@ -294,3 +294,65 @@ pub(super) fn entry_kind(detail: u8) -> Option<EntryKind> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame() -> Vec<u8> {
+        let groups = vec![GroupId(1), GroupId(u64::MAX)];
+        let mut bytes = vec![0; FrameHeader::header_bytes(groups.len())];
+        let start = bytes.len();
+        let position = LogPosition { term: 3, index: 7 };
+        Record { kind: RecordKind::Entry, detail: 2, group: GroupId(1), position, payload: b"payload" }
+            .encode(&mut bytes);
+        let body_bytes = (bytes.len() - start) as u32;
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        let mut header = FrameHeader {
+            nonce: 0x0102_0304_0506_0708,
+            place: Place { sequence: 9, offset: 0 },
+            previous: 11,
+            durable: Place { sequence: 8, offset: 1024 },
+            oldest: 5,
+            body_checksum: 0,
+            body_bytes,
+            flags: CLOSED,
+            groups,
+            checksum: 0,
+        };
+        header.seal(&mut bytes);
+        assert_eq!(FrameHeader::decode(&bytes, header.nonce, header.place), Some(header));
+        bytes
+    }
+
+    #[test]
+    fn the_bytes_of_format_1_never_change() {
+        let segment = SegmentHeader { sequence: 3, nonce: 4, bytes: 16384 }.encode();
+        let found = (xxh3_64(&segment), xxh3_64(&frame()));
+        assert_eq!(found, (0xcbe3_fca8_fb49_fecf, 0x29e4_ea17_3c6b_a50e), "{found:#x?}");
+    }
+
+    #[test]
+    fn a_frame_of_another_life_of_the_file_is_none() {
+        let bytes = frame();
+        assert_eq!(FrameHeader::decode(&bytes, 1, Place { sequence: 9, offset: 0 }), None);
+    }
+
+    #[test]
+    fn an_unknown_segment_format_or_record_kind_is_named() {
+        let mut segment = SegmentHeader { sequence: 3, nonce: 4, bytes: 16384 }.encode();
+        segment[8] = 2;
+        let checksum = xxh3_64(&segment[..BLOCK - 8]);
+        segment[BLOCK - 8..].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&segment), Err(BadSegment::Version(2)));
+
+        let mut record = Vec::new();
+        let position = LogPosition { term: 0, index: 0 };
+        Record { kind: RecordKind::Vote, detail: 0, group: GroupId(1), position, payload: b"v" }
+            .encode(&mut record);
+        record[32] = 99;
+        let checksum = short_checksum(&record[8..]);
+        record[4..8].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(Record::decode(&record), Err(BadRecord::Kind(99)));
+    }
+}
