@@ -25,7 +25,7 @@ use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, w
 use crate::object::{GroupId, NodeId, ReplicaId};
 use crate::replication::{ChangeSink, Role, ShardState, ShardStatus};
 use crate::runtime::Runtime;
-use crate::state::{Command, ObjectView, Outcome};
+use crate::state::{Command, ObjectView, Outcome, Position};
 use crate::{Error, Result};
 
 /// What a replica is made of.
@@ -90,7 +90,14 @@ impl<R: Runtime> RaftShard<R> {
     ///
     /// # Errors
     /// When the options cannot be, a layer fails, or log and data do not belong together.
-    pub async fn start(parts: RaftParts<R>, options: RaftOptions) -> Result<Arc<Self>> {
+    ///
+    /// Boxed, as [`RaftShard::snapshot`]: the compiler can't see through the runtime's own futures that what
+    /// awaits them may move between threads.
+    pub fn start(parts: RaftParts<R>, options: RaftOptions) -> BoxFuture<'static, Result<Arc<Self>>> {
+        Box::pin(Self::open(parts, options))
+    }
+
+    async fn open(parts: RaftParts<R>, options: RaftOptions) -> Result<Arc<Self>> {
         options.validate()?;
         let RaftParts { group, replica, log, snapshots, data, dir, sink, router } = parts;
         let started = R::Instant::now();
@@ -176,13 +183,19 @@ impl<R: Runtime> RaftShard<R> {
         self.replica
     }
 
+    /// The last entry applied here, as of now; the status may be some milliseconds older.
+    pub fn applied(&self) -> Option<Position> {
+        self.state.applied()
+    }
+
     /// Takes a snapshot of all that is applied, and purges the log behind it. Completes when the snapshot is
     /// there.
     ///
     /// # Errors
     /// [`Error::Timeout`] when it was not within the options' deadline: the reason is logged.
-    pub async fn snapshot(&self) -> Result<()> {
-        housekeeping::snapshot(&self.raft, &self.state, self.options.deadline).await
+    pub fn snapshot(&self) -> BoxFuture<'static, Result<()>> {
+        let (raft, state, deadline) = (self.raft.clone(), self.state.clone(), self.options.deadline);
+        Box::pin(async move { housekeeping::snapshot(&raft, &state, deadline).await })
     }
 
     /// Waits until the entry at `index` is applied here.
@@ -269,7 +282,8 @@ fn config(options: &RaftOptions) -> Result<Arc<Config>> {
         max_payload_entries: 1024,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: options.keep_entries,
-        purge_batch_size: 512,
+        // Purged behind a snapshot only: all at once.
+        purge_batch_size: 1,
         api_channel_size: Some(4096),
         notification_channel_size: Some(4096),
         enable_pre_vote: Some(true),

@@ -25,7 +25,7 @@ use super::types::{
 use crate::replication::ChangeSink;
 use crate::runtime::{Runtime, unix_ms};
 use crate::state::view::ViewSource;
-use crate::state::{Input, ObjectTable, ObjectView, Position};
+use crate::state::{Applied, Input, ObjectTable, ObjectView, Position};
 
 /// The most entries in one batch of the data layer.
 const CHUNK_ENTRIES: usize = 512;
@@ -36,6 +36,8 @@ const CHUNK_BYTES: usize = 4 << 20;
 pub(crate) struct ReplicaState {
     table: Mutex<ObjectTable>,
     views: RwLock<ViewSource>,
+    /// What the views show, so that asking does not wait for a batch being applied.
+    applied: Mutex<Option<Position>>,
     pub(crate) snapshots: Arc<SnapshotSet>,
     pub(crate) growth: Growth,
 }
@@ -44,12 +46,25 @@ impl ReplicaState {
     pub(crate) fn open(snapshots: Arc<SnapshotSet>, growth: Growth) -> crate::Result<Self> {
         let table = ObjectTable::open(snapshots.data())?;
         let views = RwLock::new(table.views());
-        Ok(ReplicaState { table: Mutex::new(table), views, snapshots, growth })
+        let applied = Mutex::new(table.applied());
+        Ok(ReplicaState { table: Mutex::new(table), views, applied, snapshots, growth })
     }
 
     /// The present state.
     pub(crate) fn view(&self) -> ObjectView {
         self.views.read().unwrap_or_else(PoisonError::into_inner).view()
+    }
+
+    /// The last position whose effect is in the views.
+    pub(crate) fn applied(&self) -> Option<Position> {
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, inputs: Vec<(Position, Input)>) -> crate::Result<Applied> {
+        let last = inputs.last().map(|(position, _)| *position);
+        let applied = self.table().apply(inputs)?;
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        Ok(applied)
     }
 
     fn table(&self) -> MutexGuard<'_, ObjectTable> {
@@ -62,6 +77,7 @@ impl ReplicaState {
         let applied = table.applied();
         *self.views.write().unwrap_or_else(PoisonError::into_inner) = table.views();
         *self.table() = table;
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = applied;
         Ok(applied)
     }
 
@@ -136,7 +152,7 @@ impl<R: Runtime> StateMachine<R> {
         let (state, count) = (self.state.clone(), entries.len() as u64);
         let applied = R::blocking(move || {
             let inputs = entries.into_iter().map(input).collect::<io::Result<Vec<_>>>()?;
-            state.table().apply(inputs).map_err(io_error)
+            state.apply(inputs).map_err(io_error)
         })
         .await?;
         if applied.outcomes.len() != responders.len() {
