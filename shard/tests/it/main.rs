@@ -1,0 +1,3 @@
+//! The tests of this crate, through its public boundary.
+
+mod raft;

@@ -1,0 +1,267 @@
+//! Groups of Raft replicas over the links of a simulated network: what a node relies on.
+
+mod grid;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use grid::{GROUP, Grid, Layers, PATIENCE, name, put, read, status, write};
+use odgm_shard::Error;
+use odgm_shard::object::{NodeId, ReplicaId};
+use odgm_shard::replication::raft::RaftOptions;
+use odgm_shard::replication::{Role, ShardState};
+
+fn options() -> RaftOptions {
+    RaftOptions { deadline: Duration::from_secs(15), ..RaftOptions::default() }
+}
+
+async fn a_single_replica_serves_at_once_and_again_after_a_restart(layers: Layers) {
+    let mut grid = Grid::new(layers, options());
+    grid.start(1, 1).await;
+    let began = Instant::now();
+    let members = [(ReplicaId(1), NodeId(1))].into();
+    grid.shard(1).initialize(members).await.unwrap();
+    grid.leader().await;
+    assert!(began.elapsed() < Duration::from_secs(1), "served after {:?}", began.elapsed());
+    write(grid.shard(1), "alice", "1").await;
+    grid.shard(1).snapshot().await.unwrap();
+    write(grid.shard(1), "alice", "2").await;
+
+    let down = grid.crash(1).await;
+    let began = Instant::now();
+    grid.restart(down).await;
+    grid.leader().await;
+    assert!(began.elapsed() < Duration::from_secs(1), "served again after {:?}", began.elapsed());
+    grid.shard(1).read_barrier().await.unwrap();
+    assert_eq!(read(grid.shard(1), "alice").unwrap(), "2");
+    // Founding is remembered.
+    let others = [(ReplicaId(9), NodeId(9)), (ReplicaId(1), NodeId(1))].into();
+    grid.shard(1).initialize(others).await.unwrap();
+    assert_eq!(status(grid.shard(1)).voters, [(ReplicaId(1), NodeId(1))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_replica_in_memory_serves_at_once_and_again_after_a_restart() {
+    a_single_replica_serves_at_once_and_again_after_a_restart(Layers::Memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_replica_on_disk_serves_at_once_and_again_after_a_restart() {
+    a_single_replica_serves_at_once_and_again_after_a_restart(Layers::Disk).await;
+}
+
+async fn a_write_is_applied_everywhere_and_outlives_its_leader(layers: Layers) {
+    let mut grid = Grid::founded(layers, 3, options()).await;
+    let leader = grid.leader().await;
+    for index in 0..50 {
+        write(grid.shard(leader), &format!("o{index}"), format!("v{index}")).await;
+    }
+    grid.settled(leader).await;
+    for node in grid.nodes.values() {
+        assert_eq!(read(&node.shard, "o49").unwrap(), "v49");
+        let told: Vec<u64> = node.changes.lock().unwrap().clone();
+        assert_eq!(told, (1..=50).collect::<Vec<_>>(), "changes are told in order, once");
+    }
+
+    let down = grid.crash(leader).await;
+    let next = grid.leader().await;
+    assert_ne!(next, leader);
+    grid.shard(next).read_barrier().await.unwrap();
+    assert_eq!(read(grid.shard(next), "o0").unwrap(), "v0");
+    write(grid.shard(next), "o0", "new").await;
+
+    grid.restart(down).await;
+    grid.settled(next).await;
+    assert_eq!(read(grid.shard(leader), "o0").unwrap(), "new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_memory_is_applied_everywhere_and_outlives_its_leader() {
+    a_write_is_applied_everywhere_and_outlives_its_leader(Layers::Memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_on_disk_is_applied_everywhere_and_outlives_its_leader() {
+    a_write_is_applied_everywhere_and_outlives_its_leader(Layers::Disk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_refuses_writes_and_barriers_and_names_the_leader() {
+    let grid = Grid::founded(Layers::Memory, 3, options()).await;
+    let leader = grid.leader().await;
+    let follower = grid.nodes.keys().copied().find(|node| *node != leader).unwrap();
+    let mut known = grid.shard(follower).status();
+    let following = known.wait_for(|status| status.role == Role::Following);
+    let serving = tokio::time::timeout(PATIENCE, following).await.unwrap().unwrap().serving;
+    assert_eq!(serving, Some(NodeId(leader)));
+    for refused in [
+        grid.shard(follower).write(put("alice", "1")).await.map(drop),
+        grid.shard(follower).read_barrier().await,
+    ] {
+        assert!(matches!(refused, Err(Error::NotLeader { serving: Some(NodeId(node)) }) if node == leader));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_isolated_leader_confirms_no_read_after_another_has_taken_over() {
+    let options = RaftOptions { deadline: Duration::from_secs(3), ..RaftOptions::default() };
+    let grid = Grid::founded(Layers::Memory, 3, options).await;
+    let old = grid.leader().await;
+    write(grid.shard(old), "alice", "old").await;
+    let others: BTreeSet<u64> = grid.nodes.keys().copied().filter(|node| *node != old).collect();
+    let names: Vec<String> = others.iter().map(|node| name(*node)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    grid.network.partition(&[&name(old)], &names);
+
+    let new = grid.leader_among(&others).await;
+    write(grid.shard(new), "alice", "new").await;
+    let confirmed = grid.shard(old).read_barrier().await;
+    assert!(confirmed.is_err(), "a leader without a quorum confirmed a read");
+    assert_eq!(read(grid.shard(old), "alice").unwrap(), "old");
+
+    grid.network.heal();
+    grid.settled(new).await;
+    assert_eq!(read(grid.shard(old), "alice").unwrap(), "new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_writers_share_log_entries() {
+    let grid = Grid::founded(Layers::Disk, 3, options()).await;
+    let leader = grid.shard(grid.leader().await).clone();
+    let before = status(&leader).last_log_index.unwrap();
+    let writers: Vec<_> = (0..1000)
+        .map(|index| leader.write(put(&format!("o{index}"), format!("v{index}"))))
+        .map(tokio::spawn)
+        .collect();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    leader.read_barrier().await.unwrap();
+    assert_eq!(leader.view().revision(), 1000);
+    let mut known = leader.status();
+    let counted = known.wait_for(|status| status.last_log_index > Some(before));
+    let entries =
+        tokio::time::timeout(PATIENCE, counted).await.unwrap().unwrap().last_log_index.unwrap() - before;
+    assert!(entries < 200, "{entries} entries for 1000 commands");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_bytes_than_the_budget_are_refused_as_busy() {
+    let options = RaftOptions { inflight_bytes: 10_000, ..options() };
+    let grid = Grid::founded(Layers::Memory, 1, options).await;
+    let shard = grid.shard(1);
+    assert!(matches!(shard.write(put("big", vec![0; 20_000])).await, Err(Error::Busy(_))));
+    write(shard, "small", vec![0; 5_000]).await;
+    // What was answered is given back.
+    write(shard, "small", vec![1; 5_000]).await;
+}
+
+async fn fill(grid: &Grid, leader: u64, objects: usize) {
+    for index in 0..objects {
+        write(grid.shard(leader), &format!("o{index}"), vec![index as u8; 10_000]).await;
+    }
+}
+
+async fn a_replica_is_replaced_through_a_snapshot(layers: Layers) {
+    let options = RaftOptions { keep_entries: 0, ..options() };
+    let mut grid = Grid::founded(layers, 3, options).await;
+    let leader = grid.leader().await;
+    fill(&grid, leader, 200).await;
+    grid.shard(leader).snapshot().await.unwrap();
+    let mut known = grid.shard(leader).status();
+    let purged = known.wait_for(|status| status.purged_log_index > Some(100));
+    tokio::time::timeout(PATIENCE, purged).await.expect("the log is purged behind the snapshot").unwrap();
+
+    let gone = grid.nodes.keys().copied().find(|node| *node != leader).unwrap();
+    drop(grid.crash(gone).await);
+    grid.start(4, 40).await;
+    let shard = grid.shard(leader).clone();
+    shard.add_learner(ReplicaId(40), NodeId(4)).await.unwrap();
+    shard.add_learner(ReplicaId(40), NodeId(4)).await.unwrap();
+    let index = shard.applied().unwrap().index;
+    grid.shard(4).wait_applied(index, PATIENCE).await.unwrap();
+    assert_eq!(read(grid.shard(4), "o150").unwrap(), vec![150; 10_000]);
+    assert_eq!(grid.shard(4).view().revision(), 200);
+
+    let (add, remove) = (BTreeSet::from([ReplicaId(40)]), BTreeSet::from([ReplicaId(gone)]));
+    shard.change_membership(add.clone(), remove.clone()).await.unwrap();
+    shard.change_membership(add, remove).await.unwrap();
+    let mut known = shard.status();
+    let changed = known
+        .wait_for(|status| status.voters.contains(&(ReplicaId(40), NodeId(4))) && status.voters.len() == 3);
+    tokio::time::timeout(PATIENCE, changed).await.expect("the new replica votes").unwrap();
+    write(&shard, "after", "replaced").await;
+    grid.settled(leader).await;
+    assert_eq!(read(grid.shard(4), "after").unwrap(), "replaced");
+
+    // The new replica has its own snapshot to restart from.
+    let down = grid.crash(4).await;
+    grid.restart(down).await;
+    grid.settled(leader).await;
+    assert_eq!(read(grid.shard(4), "o0").unwrap(), vec![0; 10_000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_in_memory_is_replaced_through_a_snapshot() {
+    a_replica_is_replaced_through_a_snapshot(Layers::Memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_on_disk_is_replaced_through_a_snapshot() {
+    a_replica_is_replaced_through_a_snapshot(Layers::Disk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_was_away_catches_up_by_a_snapshot_that_is_due_by_itself() {
+    let options = RaftOptions { keep_entries: 0, snapshot_entries: 50, ..options() };
+    let mut grid = Grid::founded(Layers::Disk, 3, options).await;
+    let leader = grid.leader().await;
+    write(grid.shard(leader), "first", "1").await;
+    grid.settled(leader).await;
+    let away = grid.nodes.keys().copied().find(|node| *node != leader).unwrap();
+    let down = grid.crash(away).await;
+    fill(&grid, leader, 200).await;
+    let mut known = grid.shard(leader).status();
+    let purged = known.wait_for(|status| status.purged_log_index > Some(50));
+    tokio::time::timeout(PATIENCE, purged).await.expect("a snapshot was due").unwrap();
+
+    grid.restart(down).await;
+    grid.settled(leader).await;
+    assert_eq!(read(grid.shard(away), "o199").unwrap(), vec![199; 10_000]);
+    assert_eq!(read(grid.shard(away), "first").unwrap(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_moves_on_request_and_removed_learners_are_forgotten() {
+    let mut grid = Grid::founded(Layers::Memory, 3, options()).await;
+    let leader = grid.leader().await;
+    let next = grid.nodes.keys().copied().find(|node| *node != leader).unwrap();
+    let refused = grid.shard(leader).transfer_leader(ReplicaId(99)).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))));
+    grid.shard(leader).transfer_leader(ReplicaId(next)).await.unwrap();
+    assert_eq!(grid.leader_among(&BTreeSet::from([next])).await, next);
+
+    grid.start(4, 4).await;
+    let shard = grid.shard(next);
+    shard.add_learner(ReplicaId(4), NodeId(4)).await.unwrap();
+    grid.settled(next).await;
+    let progress = shard.progress();
+    assert!(progress.iter().any(|peer| peer.replica == ReplicaId(4)), "{progress:?}");
+    shard.remove_learner(ReplicaId(4)).await.unwrap();
+    shard.remove_learner(ReplicaId(4)).await.unwrap();
+    let mut known = shard.status();
+    let forgotten = known.wait_for(|status| status.learners.is_empty());
+    tokio::time::timeout(PATIENCE, forgotten).await.expect("the learner is removed").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_replica_takes_nothing_and_may_be_closed_again() {
+    let grid = Grid::founded(Layers::Memory, 1, options()).await;
+    let shard = grid.shard(1);
+    tokio::time::timeout(PATIENCE, shard.close()).await.unwrap();
+    assert_eq!(status(shard).role, Role::Stopped);
+    assert!(shard.write(put("alice", "1")).await.is_err());
+    assert!(shard.read_barrier().await.is_err());
+    tokio::time::timeout(PATIENCE, shard.close()).await.unwrap();
+    assert_eq!(shard.group(), GROUP);
+}
