@@ -1,12 +1,15 @@
 //! Transactions as JSON: the payload of `op=txn`, and of its reply.
 
 use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::keys::{ShardAddress, wrong_partition};
 use super::parameters::{DURATION, duration, shown};
@@ -21,11 +24,32 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// What must be written as a JSON object: serde's structs would take an array of their fields too.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TxnJson {
     #[serde(rename = "if", default, skip_serializing_if = "Vec::is_empty")]
-    checks: Vec<CheckJson>,
+    checks: Vec<Object<CheckJson>>,
     #[serde(default)]
     then: Vec<StepJson>,
     #[serde(rename = "else", default, skip_serializing_if = "Vec::is_empty")]
@@ -49,9 +73,9 @@ struct CheckJson {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum StepJson {
-    Put(PutJson),
-    Delete(DeleteJson),
-    Increment(IncrementJson),
+    Put(Object<PutJson>),
+    Delete(Object<DeleteJson>),
+    Increment(Object<IncrementJson>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,7 +117,7 @@ fn one() -> i64 {
 #[serde(untagged, expecting = "a value must be a string or {\"base64\": \"…\"}")]
 enum ValueJson {
     Text(String),
-    Bytes(Base64Json),
+    Bytes(Object<Base64Json>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,10 +132,10 @@ struct Base64Json {
 /// `INVALID_PARAMETER` for what is no such JSON and for a key touched twice in a branch; `INVALID_KEY`,
 /// `WRONG_PARTITION`, `TOO_LARGE`, `UNSUPPORTED`.
 pub(crate) fn parse(payload: &[u8], shard: &ShardAddress, limit: u64) -> Result<Operation, Refusal> {
-    let json: TxnJson = serde_json::from_slice(payload)
+    let Object(json): Object<TxnJson> = serde_json::from_slice(payload)
         .map_err(|error| Refusal::parameter(format!("the transaction is not as it must be: {error}")))?;
     let parser = Parser { shard, limit };
-    let checks = json.checks.into_iter().map(|check| parser.check(check)).collect::<Result<_, _>>()?;
+    let checks = json.checks.into_iter().map(|check| parser.check(check.0)).collect::<Result<_, _>>()?;
     let (then, then_ttl) = parser.branch("then", json.then)?;
     let (otherwise, otherwise_ttl) = parser.branch("else", json.otherwise)?;
     if then_ttl || otherwise_ttl {
@@ -139,7 +163,7 @@ impl Parser<'_> {
     fn bytes(&self, value: ValueJson) -> Result<Bytes, Refusal> {
         let bytes = match value {
             ValueJson::Text(text) => Bytes::from(text),
-            ValueJson::Bytes(Base64Json { base64 }) => {
+            ValueJson::Bytes(Object(Base64Json { base64 })) => {
                 let decoded = BASE64.decode(&base64);
                 let refuse = |error| Refusal::parameter(format!("{} is no base64: {error}", shown(&base64)));
                 Bytes::from(decoded.map_err(refuse)?)
@@ -180,7 +204,7 @@ impl Parser<'_> {
 
     fn step(&self, step: StepJson) -> Result<(Step, bool), Refusal> {
         match step {
-            StepJson::Put(put) => {
+            StepJson::Put(Object(put)) => {
                 let key = self.key(&put.object, put.entry.as_deref())?;
                 within("an encoding of the transaction", put.encoding.len(), self.limit)?;
                 let payload = self.bytes(put.value)?;
@@ -192,10 +216,10 @@ impl Parser<'_> {
                 let has_ttl = ttl.transpose()?.is_some();
                 Ok((Step::Put { key, value, ttl_ms: None }, has_ttl))
             }
-            StepJson::Delete(delete) => {
+            StepJson::Delete(Object(delete)) => {
                 Ok((Step::Delete { key: self.key(&delete.object, delete.entry.as_deref())? }, false))
             }
-            StepJson::Increment(increment) => {
+            StepJson::Increment(Object(increment)) => {
                 let key = self.key(&increment.object, increment.entry.as_deref())?;
                 Ok((Step::Increment { key, by: increment.by }, false))
             }
@@ -230,7 +254,7 @@ fn refuse_touched_twice(branch: &str, steps: &[Step]) -> Result<(), Refusal> {
 fn value_json(bytes: &Bytes) -> ValueJson {
     match std::str::from_utf8(bytes) {
         Ok(text) => ValueJson::Text(text.to_owned()),
-        Err(_) => ValueJson::Bytes(Base64Json { base64: BASE64.encode(bytes) }),
+        Err(_) => ValueJson::Bytes(Object(Base64Json { base64: BASE64.encode(bytes) })),
     }
 }
 
@@ -250,21 +274,21 @@ pub(crate) fn encode(checks: &[Check], then: &[Step], otherwise: &[Step]) -> Byt
             CheckKind::Present => json.absent = Some(false),
             CheckKind::Value(value) => json.value = Some(value_json(value)),
         }
-        json
+        Object(json)
     };
     let step = |step: &Step| match step {
         Step::Put { key, value, ttl_ms } => {
             let (object, entry) = names(key);
             let (encoding, ttl) = (value.encoding.clone(), ttl_ms.map(|ttl| format!("{ttl}ms")));
-            StepJson::Put(PutJson { object, entry, value: value_json(&value.payload), encoding, ttl })
+            StepJson::Put(Object(PutJson { object, entry, value: value_json(&value.payload), encoding, ttl }))
         }
         Step::Delete { key } => {
             let (object, entry) = names(key);
-            StepJson::Delete(DeleteJson { object, entry })
+            StepJson::Delete(Object(DeleteJson { object, entry }))
         }
         Step::Increment { key, by } => {
             let (object, entry) = names(key);
-            StepJson::Increment(IncrementJson { object, entry, by: *by })
+            StepJson::Increment(Object(IncrementJson { object, entry, by: *by }))
         }
     };
     let json = TxnJson {

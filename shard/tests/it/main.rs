@@ -1,3 +1,5 @@
 //! The tests of this crate, through its public boundary.
 
 mod raft;
+mod protocol;
+mod state;
