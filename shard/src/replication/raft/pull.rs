@@ -119,10 +119,10 @@ impl<R: Runtime> Puller<R> {
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         let running = lock(&self.transfer).take();
-        if let Some(running) = running {
-            if let Err(error) = running.task.await {
-                tracing::error!(%error, "the transfer of a snapshot failed");
-            }
+        if let Some(running) = running
+            && let Err(error) = running.task.await
+        {
+            tracing::error!(%error, "the transfer of a snapshot failed");
         }
     }
 }
