@@ -125,3 +125,23 @@ fn after_a_failed_sync_all_pending_and_later_calls_fail() {
     });
     assert!(removed.is_err() && log.close().is_err());
 }
+
+#[test]
+fn what_an_open_serves_after_a_killed_process_survives_the_next_loss_of_power() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let log = open(&disk, SyncPolicy::None).unwrap();
+        let group = log.group(GroupId(1)).unwrap();
+        for index in 0..5 {
+            group.append(vec![entry(1, index, &[3; 700])], Box::new(|_| ())).unwrap();
+            log.step();
+        }
+        // Killed: the operating system still has what was not synced.
+        drop(log);
+        let log = open(&disk, SyncPolicy::None).unwrap();
+        let served = held(&log);
+        assert_eq!(served[&1].entries.len(), 5);
+        disk.crash();
+        assert_eq!(held(&open(&disk, SyncPolicy::None).unwrap()), served, "seed {seed}");
+    }
+}
