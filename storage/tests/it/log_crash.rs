@@ -83,19 +83,19 @@ fn acknowledged_calls_survive_a_loss_of_power_when_each_append_is_synced_alone()
 
 #[test]
 fn votes_survive_a_loss_of_power_even_when_appends_are_not_synced() {
-    strike_everywhere(3, SyncPolicy::None, Fault::PowerLoss, 1, |call| {
+    strike_everywhere(3, SyncPolicy::None, Fault::PowerLoss, 2, |call| {
         matches!(call, Call::Vote { .. } | Call::Truncate { .. } | Call::Remove { .. })
     });
 }
 
 #[test]
 fn nothing_is_acknowledged_that_a_failed_call_loses() {
-    strike_everywhere(4, SyncPolicy::Batch, Fault::Io, 2, |_| true);
+    strike_everywhere(4, SyncPolicy::Batch, Fault::Io, 4, |_| true);
 }
 
 #[test]
 fn nothing_is_acknowledged_that_a_full_disk_loses() {
-    strike_everywhere(5, SyncPolicy::Batch, Fault::Full, 2, |_| true);
+    strike_everywhere(5, SyncPolicy::Batch, Fault::Full, 4, |_| true);
 }
 
 #[test]
