@@ -12,6 +12,9 @@ use crate::node::{self, Node};
 use crate::output::{self, Failure};
 use crate::telemetry::Metrics;
 
+/// How long a second signal changes nothing.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Runs a node until it is told to stop, or fails.
 pub(super) async fn run(start: Start) -> Result<u8, Failure> {
     let loaded = configuration::load(&start.layers).map_err(|errors| Failure::Refused(errors.to_string()))?;
@@ -44,7 +47,7 @@ pub(super) async fn run(start: Start) -> Result<u8, Failure> {
     };
     let impatient = tokio::select! {
         () = node.stop() => false,
-        () = told(&mut terminate) => true,
+        () = insisted(&mut terminate) => true,
     };
     tracing::info!(node = name, impatient, "stopped");
     stop.cancel();
@@ -86,6 +89,17 @@ type Signals = [tokio::signal::unix::Signal; 2];
 fn signals() -> Result<Signals, Failure> {
     let listen = |kind| signal(kind).map_err(|error| Failure::Refused(format!("signals: {error}")));
     Ok([listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?])
+}
+
+/// Told again, later: whoever signals a whole process group signals twice at once.
+async fn insisted(signals: &mut Signals) {
+    let pause = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        told(signals).await;
+        if tokio::time::Instant::now() > pause {
+            return;
+        }
+    }
 }
 
 async fn told([terminate, interrupt]: &mut Signals) {

@@ -1,3 +1,5 @@
 //! Tests of the node from the outside.
 
+mod cli;
+mod cli_node;
 mod config;

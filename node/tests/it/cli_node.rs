@@ -1,0 +1,316 @@
+//! The commands against a running node of its own: what they print, and their exit codes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cli::{odgm, odgm_with, stderr, stdout};
+
+/// How long anything may take on a machine that does something else.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A node in a directory of its own.
+struct Node {
+    child: Child,
+    endpoint: String,
+    http: String,
+    dir: tempfile::TempDir,
+    settings: Vec<String>,
+}
+
+impl Node {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ports: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let at: Vec<String> = ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
+        let settings = vec![
+            format!("node.data_dir={}", dir.path().join("data").display()),
+            format!("zenoh.listen=tcp/{}", at[0]),
+            format!("cluster.listen=tcp/{}", at[1]),
+            format!("http.listen={}", at[2]),
+        ];
+        drop(ports);
+        let child = Self::spawn(&settings, &dir);
+        let node = Node { child, endpoint: format!("tcp/{}", at[0]), http: at[2].clone(), dir, settings };
+        node.await_ready();
+        node
+    }
+
+    fn spawn(settings: &[String], dir: &tempfile::TempDir) -> Child {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.path().join("log")).unwrap();
+        let arguments = settings.iter().flat_map(|setting| ["--set", setting]);
+        Command::new(env!("CARGO_BIN_EXE_odgm")).arg("start").args(arguments).stderr(log).spawn().unwrap()
+    }
+
+    fn await_ready(&self) {
+        let start = Instant::now();
+        while !self.fetch("/readyz").starts_with("HTTP/1.1 200") {
+            assert!(start.elapsed() < DEADLINE, "not ready: {}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The answer to an HTTP request; empty while nobody listens.
+    fn fetch(&self, path: &str) -> String {
+        use std::io::Write;
+
+        let mut reply = String::new();
+        if let Ok(mut stream) = std::net::TcpStream::connect(&self.http) {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(request.as_bytes());
+            let _ = stream.read_to_string(&mut reply);
+        }
+        reply
+    }
+
+    /// Runs a command against the node.
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(arguments, "")
+    }
+
+    fn run_with(&self, arguments: &[&str], stdin: &str) -> Output {
+        let mut all = vec!["--connect", &self.endpoint, "--timeout", "30s"];
+        all.extend_from_slice(arguments);
+        odgm_with(&all, stdin, &[])
+    }
+
+    /// What a command prints that must succeed, without the end of the line.
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}\n{}", self.log());
+        stdout(&output).trim_end().to_owned()
+    }
+
+    /// What a command says that must be refused.
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}\n{}", self.log());
+        assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
+        stderr(&output)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let mut all = vec!["-o", "json"];
+        all.extend_from_slice(arguments);
+        serde_json::from_str(&self.done(&all)).unwrap()
+    }
+
+    /// Tells it to end, and waits.
+    fn terminate(&mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn objects_are_written_read_listed_and_deleted() {
+    let node = Node::start();
+    assert_eq!(node.done(&["put", "default/alice", "hello"]), "revision 1");
+    assert_eq!(node.done(&["get", "default/alice"]), "hello");
+    assert_eq!(node.run(&["get", "default/alice", "--raw"]).stdout, b"hello");
+    let shown = node.json(&["get", "default/alice"]);
+    assert_eq!(
+        (&shown["value"], &shown["revision"], &shown["partition"]),
+        (&"hello".into(), &1.into(), &3.into())
+    );
+
+    let piped = node.run_with(&["put", "default/alice", "-", "--encoding", "text/plain"], "from stdin");
+    assert_eq!(piped.status.code(), Some(0), "{piped:?}");
+    assert_eq!(node.json(&["get", "default/alice"])["encoding"], "text/plain");
+    let file = node.dir.path().join("value");
+    std::fs::write(&file, [0xff, 0x00]).unwrap();
+    node.done(&["put", "default/alice/photo", "--file", file.to_str().unwrap()]);
+    assert_eq!(node.json(&["get", "default/alice/photo"])["base64"], "/wA=");
+    assert_eq!(node.run(&["get", "default/alice/photo", "--raw"]).stdout, [0xff, 0x00]);
+
+    node.done(&["put", "default/bob", "b"]);
+    assert_eq!(node.done(&["list", "default"]), "default/bob\ndefault/alice");
+    assert_eq!(node.done(&["list", "default/alice"]), "default/alice\ndefault/alice/photo");
+    assert_eq!(node.done(&["list", "default", "--values"]), "default/bob\tb\ndefault/alice\tfrom stdin");
+    assert_eq!(node.done(&["list", "default", "--count"]), "2");
+    assert_eq!(node.json(&["list", "default"]).as_array().unwrap().len(), 2);
+    assert_eq!(node.json(&["list", "default/nobody$*"]), Value::Array(Vec::new()));
+
+    node.done(&["delete", "default/alice"]);
+    let missing = node.refused(&["get", "default/alice"]);
+    assert!(missing.contains("NOT_FOUND"), "{missing}");
+    node.done(&["delete", "default/alice"]);
+    assert_eq!(node.done(&["delete", "default/*", "--yes"]), "deleted 1");
+    assert_eq!(node.done(&["list", "default", "--count"]), "0");
+}
+
+#[test]
+fn a_list_of_many_pages_is_whole() {
+    let node = Node::start();
+    let steps = |from: usize| -> String {
+        let puts = (from..from + 100)
+            .map(|n| format!(r#"{{"put":{{"object":"alice","entry":"e{n:04}","value":"{n}"}}}}"#));
+        format!(r#"{{"then":[{}]}}"#, puts.collect::<Vec<_>>().join(","))
+    };
+    for from in (0..1200).step_by(100) {
+        let output = node.run_with(&["txn", "default", "--file", "-"], &steps(from));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    let listed = node.done(&["list", "default/alice/*"]);
+    let expected: Vec<String> = (0..1200).map(|n| format!("default/alice/e{n:04}")).collect();
+    assert_eq!(listed, expected.join("\n"));
+    assert_eq!(node.done(&["list", "default/alice/*", "--limit", "700"]).lines().count(), 700);
+    assert_eq!(node.done(&["list", "default/alice/*", "--count"]), "1200");
+}
+
+#[test]
+fn conditions_and_request_ids_are_the_grid_s() {
+    let node = Node::start();
+    node.done(&["put", "default/a", "1", "--if-absent"]);
+    let exists = node.refused(&["put", "default/a", "2", "--if-absent"]);
+    assert!(exists.contains("EXISTS") && exists.contains("revision 1"), "{exists}");
+    let conflict = node.refused(&["put", "default/a", "2", "--if-revision", "7"]);
+    assert!(conflict.contains("CONFLICT"), "{conflict}");
+    assert!(node.refused(&["put", "default/none", "2", "--if-present"]).contains("NOT_FOUND"));
+    node.done(&["put", "default/a", "2", "--if-revision", "1"]);
+
+    assert_eq!(node.done(&["increment", "default/n"]), "1");
+    assert_eq!(node.done(&["increment", "default/n", "--by", "41", "--rid", "r1"]), "42");
+    assert_eq!(node.done(&["increment", "default/n", "--by", "41", "--rid", "r1"]), "42");
+    assert_eq!(node.done(&["increment", "default/n", "--by", "-2"]), "40");
+    assert!(
+        node.refused(&["increment", "default/n", "--by", "1", "--rid", "r1"]).contains("INVALID_PARAMETER")
+    );
+    assert!(node.refused(&["put", "default/t", "v", "--ttl", "30s"]).contains("UNSUPPORTED"));
+    assert!(node.refused(&["touch", "default/a", "--ttl", "30s"]).contains("UNSUPPORTED"));
+    let too_large = "x".repeat((8 << 20) + 1);
+    let output = node.run_with(&["put", "default/a", "-"], &too_large);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("TOO_LARGE"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_transaction_takes_one_branch_or_is_refused_whole() {
+    let node = Node::start();
+    let txn = |body: &str| node.run_with(&["txn", "default", "--file", "-", "-o", "json"], body);
+    let done = txn(
+        r#"{"if":[{"object":"alice","absent":true}],"then":[{"put":{"object":"alice","value":"x"}}],"else":[]}"#,
+    );
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert_eq!(serde_json::from_slice::<Value>(&done.stdout).unwrap()["branch"], "then");
+    let done =
+        txn(r#"{"if":[{"object":"alice","absent":true}],"then":[],"else":[{"delete":{"object":"alice"}}]}"#);
+    assert_eq!(serde_json::from_slice::<Value>(&done.stdout).unwrap()["branch"], "else");
+    assert!(node.refused(&["get", "default/alice"]).contains("NOT_FOUND"));
+    // alice is in partition 3 of 4, bob in 0.
+    let apart = txn(r#"{"then":[{"delete":{"object":"alice"}},{"delete":{"object":"bob"}}]}"#);
+    assert_eq!(apart.status.code(), Some(1), "{apart:?}");
+    assert_eq!(txn("{").status.code(), Some(2));
+    let nonsense = txn(r#"{"then":[{"put":{"object":"alice"}}]}"#);
+    assert!(stderr(&nonsense).contains("INVALID_PARAMETER"), "{nonsense:?}");
+}
+
+#[test]
+fn a_watch_prints_changes_until_it_has_seen_enough() {
+    let node = Node::start();
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_odgm"))
+        .args(["--connect", &node.endpoint, "-o", "json", "watch", "default", "--count", "3"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(watch.stderr.take().unwrap());
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    assert!(line.contains("watching"), "{line}");
+    node.done(&["put", "default/alice", "1"]);
+    node.done(&["put", "default/alice/name", "2"]);
+    node.done(&["delete", "default/alice/name"]);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut printed = String::new();
+        watch.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        sender.send((printed, watch.wait().unwrap().code())).unwrap();
+    });
+    let (printed, code) = receiver.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(code, Some(0));
+    let events: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen: Vec<_> =
+        events.iter().map(|event| (event["kind"].as_str(), event["revision"].as_u64())).collect();
+    assert_eq!(seen, [(Some("put"), Some(1)), (Some("put"), Some(2)), (Some("delete"), Some(3))]);
+    assert_eq!(events[1]["entry"], "name");
+}
+
+#[test]
+fn collections_nodes_and_shards_are_administered() {
+    let node = Node::start();
+    let created = node.json(&["collection", "create", "users", "--partitions", "2"]);
+    assert_eq!(created["partitions"], 2);
+    node.done(&["put", "users/alice", "hello"]);
+    assert!(node.refused(&["collection", "create", "users"]).contains("EXISTS"));
+    assert!(node.refused(&["collection", "create", "b", "--replicas", "3"]).contains("INVALID_PARAMETER"));
+    assert!(node.refused(&["collection", "create", "b", "--replication", "mst"]).contains("UNSUPPORTED"));
+    let listed = node.json(&["collection", "list"]);
+    let mut names: Vec<_> =
+        listed.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["default", "users"]);
+    assert_eq!(node.json(&["collection", "describe", "users"])["partitions"], 2);
+    assert!(node.refused(&["collection", "describe", "nothing"]).contains("NOT_FOUND"));
+    assert_eq!(node.json(&["meta", "users"])["hash"], "crc32");
+    assert!(node.done(&["cluster", "status"]).contains("users/1"));
+    assert_eq!(node.json(&["node", "list"])[0]["name"], "odgm-0");
+    assert_eq!(node.json(&["shard", "status", "users/1"])["role"], "serving");
+    for later in [&["node", "drain", "odgm-0"][..], &["shard", "compact", "users/1"]] {
+        assert!(node.refused(later).contains("UNSUPPORTED"), "{later:?}");
+    }
+}
+
+#[test]
+fn an_unknown_collection_is_said_to_be_one() {
+    let node = Node::start();
+    for arguments in [
+        &["get", "nothing/alice"][..],
+        &["put", "nothing/alice", "v"],
+        &["delete", "nothing/alice"],
+        &["list", "nothing"],
+        &["meta", "nothing"],
+    ] {
+        let message = node.refused(arguments);
+        assert!(message.contains("NO_COLLECTION"), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn a_node_that_is_told_to_end_ends_with_0_and_keeps_what_it_acknowledged() {
+    let mut node = Node::start();
+    node.done(&["put", "default/alice", "kept"]);
+    let metrics = node.fetch("/metrics");
+    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("odgm_"), "{metrics}");
+    assert!(node.fetch("/status").contains("\"odgm-0\""));
+    assert_eq!(node.terminate(), Some(0), "{}", node.log());
+    node.child = Node::spawn(&node.settings, &node.dir);
+    node.await_ready();
+    assert_eq!(node.done(&["get", "default/alice"]), "kept");
+}
+
+#[test]
+fn a_second_node_on_the_same_data_is_refused() {
+    let node = Node::start();
+    let data = &node.settings[0];
+    let free = ["zenoh.listen=tcp/127.0.0.1:0", "cluster.listen=tcp/127.0.0.1:0", "http.listen=127.0.0.1:0"];
+    let output = odgm(&["start", "--set", data, "--set", free[0], "--set", free[1], "--set", free[2]]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains("in use"), "{output:?}");
+}
