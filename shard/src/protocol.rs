@@ -5,6 +5,7 @@
 
 pub mod attachment;
 pub mod cursor;
+mod encode;
 pub mod keys;
 pub mod parameters;
 pub mod refusal;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use super::encode::{Encoded, encode_command};
 use super::keys::{CommandTarget, DataQuery, Keys, Plane, ShardAddress};
 use super::parameters::{self, Taking};
 use super::refusal::{Code, Refusal};
@@ -297,77 +298,4 @@ fn hex_16(text: &str) -> Option<[u8; 16]> {
     let fits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = fits.then(|| u128::from_str_radix(text, 16).ok())??;
     Some(number.to_be_bytes())
-}
-
-/// A command as a client sends it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Encoded {
-    /// The parameters.
-    pub parameters: String,
-    /// What goes along.
-    pub body: Body,
-}
-
-/// A command as parameters and body, for the key of its target.
-pub fn encode_command(command: &Command, timeout: Option<Duration>) -> Encoded {
-    let mut pairs: Vec<(&str, String)> = Vec::new();
-    let mut body = Body::default();
-    match &command.operation {
-        Operation::Put { value, ttl_ms, condition, .. } => {
-            pairs.push(("op", "put".to_owned()));
-            pairs.extend(ttl_ms.map(|ttl| ("ttl", format!("{ttl}ms"))));
-            match condition {
-                Condition::None => {}
-                Condition::Revision(revision) => pairs.push(("if_revision", revision.to_string())),
-                Condition::Absent => pairs.push(("if_absent", "1".to_owned())),
-                Condition::Present => pairs.push(("if_present", "1".to_owned())),
-            }
-            body = Body {
-                payload: Some(value.payload.clone()),
-                encoding: value.encoding.clone(),
-                attachment: value.attachment.clone(),
-            };
-        }
-        Operation::Delete { if_revision, .. } => {
-            pairs.push(("op", "delete".to_owned()));
-            pairs.extend(if_revision.map(|revision| ("if_revision", revision.to_string())));
-        }
-        Operation::Increment { by, .. } => {
-            pairs.extend([("op", "increment".to_owned()), ("by", by.to_string())]);
-        }
-        Operation::Txn { checks, then, otherwise } => {
-            pairs.push(("op", "txn".to_owned()));
-            body.payload = Some(txn::encode(checks, then, otherwise));
-            body.encoding = super::refusal::JSON.to_owned();
-        }
-    }
-    if let Some(rid) = command.rid.as_ref().and_then(|rid| std::str::from_utf8(rid).ok()) {
-        pairs.push(("rid", rid.to_owned()));
-    }
-    pairs.extend(timeout.map(|timeout| ("timeout", parameters::duration_text(timeout))));
-    Encoded { parameters: parameters::join(pairs), body }
-}
-
-impl ReadParameters {
-    /// As parameters.
-    pub fn encode(&self) -> String {
-        let flag = |name, given: bool| given.then(|| (name, "1".to_owned()));
-        let consistency = self.consistency.map(|consistency| match consistency {
-            Consistency::Linearizable => "linearizable",
-            Consistency::Local => "local",
-        });
-        let incarnation = self.incarnation.map(|incarnation| u128::from_be_bytes(incarnation));
-        let pairs = [
-            consistency.map(|consistency| ("cons", consistency.to_owned())),
-            self.limit.map(|limit| ("limit", limit.to_string())),
-            self.after.as_ref().map(|after| ("cursor", cursor::encode(after))),
-            flag("keys", self.keys_only),
-            flag("count", self.count_only),
-            flag("end", self.end),
-            self.missing_empty.then(|| ("missing", "empty".to_owned())),
-            self.timeout.map(|timeout| ("timeout", parameters::duration_text(timeout))),
-            incarnation.map(|incarnation| ("incarnation", format!("{incarnation:032x}"))),
-        ];
-        parameters::join(pairs.into_iter().flatten())
-    }
 }

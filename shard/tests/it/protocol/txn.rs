@@ -5,7 +5,9 @@ use odgm_shard::state::{Check, CheckKind, Command, Operation, Step};
 
 use super::{code, command, key, text};
 
-fn txn(json: &str) -> Result<(Vec<Check>, Vec<Step>, Vec<Step>), Refusal> {
+type Branches = (Vec<Check>, Vec<Step>, Vec<Step>);
+
+fn txn(json: &str) -> Result<Branches, Refusal> {
     match command("users/3", "op=txn", text(json))?.unwrap().command.operation {
         Operation::Txn { checks, then, otherwise } => Ok((checks, then, otherwise)),
         other => panic!("{other:?}"),
