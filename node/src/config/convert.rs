@@ -20,7 +20,7 @@ impl NodeConfig {
         SessionOptions {
             mode,
             listen: self.zenoh.listen.clone(),
-            connect: self.zenoh.connect.clone(),
+            connect: self.others(&self.zenoh.connect),
             config: self.zenoh.config.clone(),
             connect_timeout: None,
         }
@@ -28,7 +28,18 @@ impl NodeConfig {
 
     /// How the session between the nodes is opened.
     pub fn cluster_session(&self) -> SessionOptions {
-        SessionOptions::cluster(self.cluster.listen.clone(), self.cluster.peers.clone())
+        SessionOptions::cluster(self.cluster.listen.clone(), self.others(&self.cluster.peers))
+    }
+
+    /// All nodes may be given one list of all nodes: the entry whose host is this node's name, or a
+    /// domain name that begins with it, is this node's own.
+    fn others(&self, endpoints: &[String]) -> Vec<String> {
+        let own = |endpoint: &&String| {
+            let host = endpoint.split_once('/').map_or(endpoint.as_str(), |(_, address)| address);
+            let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+            host == self.node.name || host.split('.').next() == Some(self.node.name.as_str())
+        };
+        endpoints.iter().filter(|endpoint| !own(endpoint)).cloned().collect()
     }
 
     /// The memory of the data layer.
@@ -89,5 +100,24 @@ impl NodeConfig {
     /// The collections that exist once the node is ready.
     pub fn collection_specs(&self) -> Vec<CollectionSpec> {
         self.collections.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_does_not_connect_to_itself() {
+        let mut config = NodeConfig::default();
+        config.node.name = "odgm-1".into();
+        config.cluster.peers =
+            ["tcp/odgm-0.odgm.ns.svc:7448", "tcp/odgm-1.odgm.ns.svc:7448", "tcp/odgm-10:7448"]
+                .map(String::from)
+                .to_vec();
+        let expected = ["tcp/odgm-0.odgm.ns.svc:7448", "tcp/odgm-10:7448"];
+        assert_eq!(config.cluster_session().connect, expected);
+        config.zenoh.connect = vec!["tcp/odgm-1:7447".into(), "tcp/10.0.0.1:7447".into()];
+        assert_eq!(config.client_session().connect, ["tcp/10.0.0.1:7447"]);
     }
 }
