@@ -4,6 +4,8 @@
 //! written to disk or sent has its own encoding, described in `docs/formats/raft.md`.
 
 mod encode;
+#[cfg(test)]
+mod golden;
 mod housekeeping;
 mod inbox;
 mod log;

@@ -10,6 +10,7 @@ use odgm_shard::Error;
 use odgm_shard::object::{NodeId, ReplicaId};
 use odgm_shard::replication::raft::RaftOptions;
 use odgm_shard::replication::{Role, ShardState};
+use odgm_transport::link::{Class, PeerId};
 
 fn options() -> RaftOptions {
     RaftOptions { deadline: Duration::from_secs(15), ..RaftOptions::default() }
@@ -252,6 +253,28 @@ async fn leadership_moves_on_request_and_removed_learners_are_forgotten() {
     let mut known = shard.status();
     let forgotten = known.wait_for(|status| status.learners.is_empty());
     tokio::time::timeout(PATIENCE, forgotten).await.expect("the learner is removed").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_for_this_replica_is_refused() {
+    let grid = Grid::founded(Layers::Memory, 2, options()).await;
+    let ask = |version: u8, kind: u8, group: u64, target: u64| {
+        let mut message = vec![1, version, kind];
+        for number in [group, target, 1] {
+            message.extend(number.to_le_bytes());
+        }
+        grid.nodes[&1].links.request(PeerId(2), Class::Control, message.into(), PATIENCE)
+    };
+    for (refused, reason) in [
+        (ask(1, 3, 99, 2).await, "no replica of group 99"),
+        (ask(1, 3, GROUP.0, 5).await, "replica 2 of the group is here"),
+        (ask(9, 3, GROUP.0, 2).await, "malformed version"),
+        (ask(1, 77, GROUP.0, 2).await, "malformed kind"),
+        (ask(1, 3, GROUP.0, 2).await, "malformed message"),
+    ] {
+        let Err(odgm_transport::Error::Refused(said)) = refused else { panic!("{refused:?}") };
+        assert!(said.contains(reason), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

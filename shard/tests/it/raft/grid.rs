@@ -47,7 +47,7 @@ struct Stores {
 }
 
 pub(crate) struct Node {
-    links: Arc<Links>,
+    pub(crate) links: Arc<Links>,
     pub(crate) shard: Arc<Shard>,
     stores: Stores,
     pub(crate) changes: Arc<Mutex<Vec<u64>>>,
