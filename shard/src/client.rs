@@ -9,6 +9,8 @@ mod ask;
 mod error;
 mod list;
 mod read;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod wire;
 mod write;

@@ -53,7 +53,9 @@ impl GridClient {
                     unknown |= refused.code.applied() == Effect::Unknown && question.changes;
                     match refused.code {
                         Code::NotLeader | Code::Busy | Code::Unavailable | Code::Timeout => {}
-                        Code::NoCollection | Code::ReadOnly | Code::Quota if repeats < REPEATS => repeats += 1,
+                        Code::NoCollection | Code::ReadOnly | Code::Quota if repeats < REPEATS => {
+                            repeats += 1
+                        }
                         Code::Internal if unknown => {
                             last = Some(refused);
                             break;
@@ -96,7 +98,9 @@ impl GridClient {
         while let Some(reply) = replies.next().await {
             match decode(reply) {
                 Answer::Sample(sample) => return Ok(Attempt::Answered(Box::new(sample))),
-                Answer::Refused(refused) if worst.as_ref().is_none_or(|worst| weight(worst) < weight(&refused)) => {
+                Answer::Refused(refused)
+                    if worst.as_ref().is_none_or(|worst| weight(worst) < weight(&refused)) =>
+                {
                     worst = Some(refused);
                 }
                 Answer::Refused(_) | Answer::End(_) | Answer::Foreign(_) => {}

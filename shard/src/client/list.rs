@@ -125,7 +125,8 @@ impl Lister<'_> {
         let mut given = parameters.to_vec();
         given.extend(consistency.parameter());
         let partition = Partition(self.partition);
-        let key = client.options.keys.matching(Plane::Data, collection, partition, pattern).map_err(invalid)?;
+        let key =
+            client.options.keys.matching(Plane::Data, collection, partition, pattern).map_err(invalid)?;
         let call = client.call(key, &given);
         let start = Instant::now();
         let deadline = start + client.options.deadline;
@@ -141,7 +142,9 @@ impl Lister<'_> {
             call.timeout = left;
             match self.attempt(call).await? {
                 Ok(page) => return Ok(page),
-                Err(Some(refused)) if refused.code.retry() || refused.code.applied() == Effect::Unknown => last = Some(refused),
+                Err(Some(refused)) if refused.code.retry() || refused.code.applied() == Effect::Unknown => {
+                    last = Some(refused)
+                }
                 Err(Some(refused)) => return Err(ClientError::Refused(refused)),
                 Err(None) => {
                     if let Err(ClientError::Refused(refused)) = client.meta(collection).await {

@@ -43,7 +43,11 @@ impl GridClient {
     /// # Errors
     /// When the pattern is none, or the session fails.
     pub fn watch(&self, collection: &CollectionName, pattern: &str) -> Result<Watch> {
-        let key = self.options.keys.matching(Plane::Event, collection, PartitionChunk::Any, pattern).map_err(invalid)?;
+        let key = self
+            .options
+            .keys
+            .matching(Plane::Event, collection, PartitionChunk::Any, pattern)
+            .map_err(invalid)?;
         let (sender, events) = mpsc::channel(QUEUE);
         let lost = Arc::new(AtomicBool::new(false));
         let overflow = lost.clone();
@@ -55,7 +59,13 @@ impl GridClient {
                 }
             }),
         )?;
-        Ok(Watch { keys: self.options.keys.clone(), events, lost, seen: HashMap::new(), _subscription: subscription })
+        Ok(Watch {
+            keys: self.options.keys.clone(),
+            events,
+            lost,
+            seen: HashMap::new(),
+            _subscription: subscription,
+        })
     }
 }
 

@@ -4,8 +4,8 @@ use odgm_transport::session::Sample;
 use serde::de::DeserializeOwned;
 
 use super::{ClientError, Result};
-use crate::protocol::{Attachment, Keys, Plane};
 use crate::object::{ObjectKey, Partition};
+use crate::protocol::{Attachment, Keys, Plane};
 
 /// A request id that nobody else uses.
 pub(crate) fn generated_rid() -> String {

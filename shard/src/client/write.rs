@@ -151,8 +151,7 @@ impl GridClient {
         let mut call = self.call(key, &[("op", "txn"), ("rid", &rid)]);
         call.payload = Some(body.to_string().into());
         call.encoding = JSON.into();
-        let question =
-            Question { call, collection: Some(collection.clone()), rid: Some(rid), changes: true };
+        let question = Question { call, collection: Some(collection.clone()), rid: Some(rid), changes: true };
         wire::json(&self.ask(&question).await?)
     }
 
@@ -170,7 +169,8 @@ impl GridClient {
         let rid = rid.map_or_else(wire::generated_rid, str::to_owned);
         parameters.push(("rid", &rid));
         let partition = self.partition(collection, &key.object).await?;
-        let mut call = self.call(self.options.keys.object(Plane::Command, collection, partition, key), &parameters);
+        let mut call =
+            self.call(self.options.keys.object(Plane::Command, collection, partition, key), &parameters);
         if let Some((value, encoding, attachment)) = payload {
             (call.payload, call.encoding, call.attachment) = (Some(value), encoding, attachment);
         }
