@@ -48,7 +48,7 @@ impl Default for RaftOptions {
             inflight_bytes: 64 << 20,
             batch_commands: 1024,
             batch_bytes: 1 << 20,
-            batches_inflight: 3,
+            batches_inflight: 2,
             rid_window: Duration::from_secs(60),
             snapshot_entries: 100_000,
             snapshot_bytes: 64 << 20,
