@@ -52,7 +52,7 @@ pub struct Limits {
     pub value_bytes: u64,
     /// How long a request is worked on when it does not say `timeout=`.
     pub timeout: Duration,
-    /// The same for a list, which takes as long as its caller reads.
+    /// The same for the replies of a list, which take as long as their caller reads.
     pub list_timeout: Duration,
 }
 

@@ -15,12 +15,15 @@ use super::read::{Point, Read, What};
 use super::refusal;
 use super::write::Write;
 use crate::protocol::request::{self, Body};
-use crate::protocol::{Code, Consistency, DataQuery, Plane, ReadRequest, Refusal};
+use crate::protocol::{
+    Code, CommandRequest, Consistency, DataQuery, Plane, ReadParameters, ReadRequest, Refusal,
+};
 use crate::replication::Role;
 use crate::runtime::Runtime;
 use crate::state::Selection;
 
 /// What an admitted request needs.
+#[expect(clippy::large_enum_variant, reason = "moved once, from admission to the list of its kind")]
 pub(super) enum Todo<R: Runtime> {
     /// It is answered, or not ours to answer.
     Nothing,
@@ -30,106 +33,79 @@ pub(super) enum Todo<R: Runtime> {
     Task(Task),
 }
 
-/// The answer to a request; `None` is silence.
-type Admitted<R> = Result<Option<Todo<R>>, (Query, Refusal)>;
+/// A request as it was parsed.
+enum Asked {
+    Read { what: What, linearizable: bool, timeout: Option<Duration> },
+    Command(CommandRequest),
+}
 
 impl<R: Runtime> Answerer<R> {
     /// Looks at a request.
     pub(super) fn admit(self: &Arc<Self>, job: Job) -> Todo<R> {
         let Job { arrived, held } = job;
-        let (plane, admitted) = match arrived {
+        let (plane, query) = match arrived {
             Arrived::Sample(sample) => return self.admit_sample(sample, held),
-            Arrived::Query(Plane::Command, query) => (Plane::Command, self.admit_command(query, held)),
-            Arrived::Query(Plane::Event, query) => (Plane::Event, self.admit_replay(query)),
-            Arrived::Query(plane, query) => (plane, self.admit_read(plane, query, held)),
+            Arrived::Query(plane, query) => (plane, query),
         };
-        match admitted {
-            Ok(todo) => todo.unwrap_or(Todo::Nothing),
-            Err((query, refused)) => {
+        let asked = match plane {
+            Plane::Data | Plane::Near => self.read(plane, &query),
+            Plane::Command => self.command(&query),
+            Plane::Event => self.replay(&query),
+        };
+        match asked {
+            Err(refused) => {
                 self.refuse(plane, query, refused);
                 Todo::Nothing
             }
+            Ok(None) => Todo::Nothing,
+            Ok(Some(Asked::Read { what, linearizable, timeout })) => {
+                let (arrived, deadline) = self.times(timeout);
+                let streamed_until = arrived + timeout.unwrap_or(self.limits.list_timeout);
+                let read = Read { plane, query, what, linearizable, arrived, deadline, streamed_until, held };
+                Todo::Read(read)
+            }
+            Ok(Some(Asked::Command(CommandRequest { target, command, timeout }))) => {
+                let (arrived, deadline) = self.times(timeout);
+                let write = Write { target, command, query, arrived, deadline, held };
+                Todo::Task(Box::pin(self.clone().run_command(write)))
+            }
         }
     }
 
-    fn admit_read(&self, plane: Plane, query: Query, held: Reservation) -> Admitted<R> {
+    fn read(&self, plane: Plane, query: &Query) -> Result<Option<Asked>, Refusal> {
         let (keys, shard) = (self.voice.keys(), self.voice.shard());
-        let parsed = request::read(keys, plane, shard, query.key.as_str(), &query.parameters);
-        let ReadRequest { query: asked, parameters } = match parsed {
-            Ok(Some(request)) => request,
-            Ok(None) => return Ok(None),
-            Err(refused) => return Err((query, refused)),
-        };
-        let ready = if plane == Plane::Near { self.has_state() } else { self.serves() };
-        let ready = ready.and_then(|()| match parameters.incarnation {
-            Some(wanted) if wanted != self.voice.incarnation() => {
-                Err(Refusal::new(Code::Compacted, "the collection has another incarnation"))
-            }
-            _ => Ok(()),
-        });
-        if let Err(refused) = ready {
-            return Err((query, refused));
+        let request = request::read(keys, plane, shard, query.key.as_str(), &query.parameters)?;
+        let Some(ReadRequest { query: asked, parameters }) = request else { return Ok(None) };
+        if plane == Plane::Near {
+            self.has_state()?;
+        } else {
+            self.serves()?;
+        }
+        if parameters.incarnation.is_some_and(|wanted| wanted != self.voice.incarnation()) {
+            return Err(Refusal::new(Code::Compacted, "the collection has another incarnation"));
         }
         let local = plane == Plane::Near || parameters.consistency == Some(Consistency::Local);
-        let what = match asked {
-            DataQuery::Concrete(key) if !parameters.end && !parameters.count_only => What::Point(Point {
-                key,
-                missing_empty: parameters.missing_empty,
-                keys_only: parameters.keys_only,
-            }),
-            asked => {
-                let (selection, concrete) = match asked {
-                    DataQuery::Concrete(key) => (Selection::key(&key), Some(key)),
-                    DataQuery::Wildcard(selection) => (selection, None),
-                };
-                What::List(List {
-                    selection,
-                    concrete: concrete.filter(|_| !parameters.missing_empty && !parameters.count_only),
-                    after: parameters.after,
-                    limit: parameters.limit,
-                    keys_only: parameters.keys_only,
-                    count_only: parameters.count_only,
-                    end: parameters.end || parameters.count_only,
-                })
-            }
-        };
-        let default = match what {
-            What::Point(_) => self.limits.timeout,
-            What::List(_) => self.limits.list_timeout,
-        };
-        let (arrived, deadline) = self.times(parameters.timeout, default);
-        Ok(Some(Todo::Read(Read { plane, query, what, linearizable: !local, arrived, deadline, held })))
+        let timeout = parameters.timeout;
+        Ok(Some(Asked::Read { what: what(asked, parameters), linearizable: !local, timeout }))
     }
 
-    fn admit_command(self: &Arc<Self>, query: Query, held: Reservation) -> Admitted<R> {
+    fn command(&self, query: &Query) -> Result<Option<Asked>, Refusal> {
         let (keys, shard, limit) = (self.voice.keys(), self.voice.shard(), self.limits.value_bytes);
         let body = Body {
             payload: query.payload.clone(),
             encoding: query.encoding.clone(),
             attachment: query.attachment.clone(),
         };
-        let parsed = request::command(keys, shard, limit, query.key.as_str(), &query.parameters, body);
-        let parsed = parsed.and_then(|request| match request {
-            Some(request) => self.serves().map(|()| Some(request)),
-            None => Ok(None),
-        });
-        let request = match parsed {
-            Ok(Some(request)) => request,
-            Ok(None) => return Ok(None),
-            Err(refused) => return Err((query, refused)),
-        };
-        let (arrived, deadline) = self.times(request.timeout, self.limits.timeout);
-        let (target, command) = (request.target, request.command);
-        let write = Write { target, command, query, arrived, deadline, held };
-        Ok(Some(Todo::Task(Box::pin(self.clone().run_command(write)))))
+        let request = request::command(keys, shard, limit, query.key.as_str(), &query.parameters, body)?;
+        let Some(request) = request else { return Ok(None) };
+        self.serves()?;
+        Ok(Some(Asked::Command(request)))
     }
 
-    fn admit_replay(&self, query: Query) -> Admitted<R> {
+    fn replay(&self, query: &Query) -> Result<Option<Asked>, Refusal> {
         let (keys, shard) = (self.voice.keys(), self.voice.shard());
-        match request::replay(keys, shard, query.key.as_str(), &query.parameters) {
-            Ok(()) => Ok(None),
-            Err(refused) => Err((query, refused)),
-        }
+        request::replay(keys, shard, query.key.as_str(), &query.parameters)?;
+        Ok(None)
     }
 
     fn admit_sample(self: &Arc<Self>, sample: Sample, held: Reservation) -> Todo<R> {
@@ -139,7 +115,7 @@ impl<R: Runtime> Answerer<R> {
         let parsed = request::plain(keys, shard, limit, key.as_str(), body);
         match parsed.and_then(|command| self.serves().map(|()| command)) {
             Ok(Some(command)) => {
-                let (_, deadline) = self.times(None, self.limits.timeout);
+                let (_, deadline) = self.times(None);
                 Todo::Task(Box::pin(self.clone().run_sample(command, deadline, held)))
             }
             Ok(None) => Todo::Nothing,
@@ -174,8 +150,22 @@ impl<R: Runtime> Answerer<R> {
         }
     }
 
-    fn times(&self, asked: Option<Duration>, default: Duration) -> (R::Instant, R::Instant) {
+    /// Now, and when the request must be answered.
+    fn times(&self, asked: Option<Duration>) -> (R::Instant, R::Instant) {
         let now = R::Instant::now();
-        (now, now + asked.unwrap_or(default))
+        (now, now + asked.unwrap_or(self.limits.timeout))
     }
+}
+
+fn what(asked: DataQuery, parameters: ReadParameters) -> What {
+    let ReadParameters { missing_empty, keys_only, count_only, end, limit, after, .. } = parameters;
+    let (selection, concrete) = match asked {
+        DataQuery::Concrete(key) if !end && !count_only => {
+            return What::Point(Point { key, missing_empty, keys_only });
+        }
+        DataQuery::Concrete(key) => (Selection::key(&key), Some(key)),
+        DataQuery::Wildcard(selection) => (selection, None),
+    };
+    let concrete = concrete.filter(|_| !missing_empty && !count_only);
+    What::List(List { selection, concrete, after, limit, keys_only, count_only, end: end || count_only })
 }

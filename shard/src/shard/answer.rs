@@ -79,7 +79,7 @@ impl<R: Runtime> Answerer<R> {
         let mut tasks: Vec<Task> = Vec::new();
         let mut points = Vec::with_capacity(reads.len());
         for read in reads {
-            let Read { plane, query, what, arrived, deadline, held, .. } = read;
+            let Read { plane, query, what, arrived, streamed_until, held, .. } = read;
             match what {
                 What::Point(point) => points.push((plane, point, query, arrived, held)),
                 What::List(list) => {
@@ -91,7 +91,7 @@ impl<R: Runtime> Answerer<R> {
                     tasks.push(Box::pin(async move {
                         R::blocking(move || {
                             let view = this.state.view();
-                            this.stream_list(&view, plane, &list, query, deadline);
+                            this.stream_list(&view, plane, &list, query, streamed_until);
                             drop((held, stream));
                         })
                         .await;

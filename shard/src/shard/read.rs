@@ -21,7 +21,10 @@ pub(super) struct Read<R: Runtime> {
     /// Whether it waits for a barrier.
     pub(super) linearizable: bool,
     pub(super) arrived: R::Instant,
+    /// When its barrier must have passed.
     pub(super) deadline: R::Instant,
+    /// When a list must have ended.
+    pub(super) streamed_until: R::Instant,
     pub(super) held: Reservation,
 }
 

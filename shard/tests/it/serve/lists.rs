@@ -1,6 +1,10 @@
 //! Wildcard reads: one view of each partition, in key order, in pages, closed by END.
 
-use super::grid::{Answer, Grid, INCARNATION_HEX};
+use std::time::Duration;
+
+use odgm_shard::shard::Limits;
+
+use super::grid::{Answer, Grid, INCARNATION_HEX, Setup};
 use super::single::{Mood, put};
 
 fn keys(answers: &[Answer]) -> Vec<&str> {
@@ -153,5 +157,35 @@ async fn a_long_list_arrives_whole_and_in_order() {
     assert_eq!(answers.len(), 20_001);
     assert!(keys(&answers).is_sorted());
     assert_eq!(answers[20_000].refusal()["count"], 20_000);
+    grid.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_without_a_quorum_is_refused_as_soon_as_any_read() {
+    let limits = Limits { timeout: Duration::from_millis(100), ..Limits::default() };
+    let grid = Grid::start(Setup { limits, ..Setup::default() }).await;
+    grid.replicas[0].state.set_mood(Mood::Hangs);
+    assert_eq!(grid.one("odgm/users/0/**?end=1").await.code(), "TIMEOUT");
+    grid.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_another_incarnation_is_compacted() {
+    let grid = filled().await;
+    let ours = grid.get(&format!("odgm/users/0/*?incarnation={INCARNATION_HEX}")).await;
+    assert_eq!(ours.len(), 3);
+    let other = format!("odgm/users/0/*?incarnation={}", "0".repeat(32));
+    assert_eq!(grid.one(&other).await.code(), "COMPACTED");
+    grid.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_concrete_key_may_be_closed_by_end_too() {
+    let grid = filled().await;
+    let answers = grid.get("odgm/users/0/b?end=1").await;
+    assert_eq!((keys(&answers), answers[1].code().as_str()), (vec!["odgm/users/0/b"], "END"));
+    let missing = grid.get("odgm/users/0/c?end=1").await;
+    assert_eq!(missing[0].refusal()["entries"], 1);
+    assert_eq!((missing[0].code().as_str(), missing[1].code().as_str()), ("NOT_FOUND", "END"));
     grid.close().await;
 }
