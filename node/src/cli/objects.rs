@@ -169,10 +169,11 @@ pub(super) async fn list(client: &GridClient, format: Format, list: List) -> Res
     what.page = list.limit.unwrap_or(PAGE).clamp(1, PAGE);
     if list.count {
         let count = client.count(what).await?;
-        return Ok(match format {
-            Format::Text => output::line(count.to_string())?,
-            Format::Json => output::line(json!({"count": count}).to_string())?,
-        });
+        let shown = match format {
+            Format::Text => count.to_string(),
+            Format::Json => json!({"count": count}).to_string(),
+        };
+        return Ok(output::line(shown)?);
     }
     let mut left = list.limit.unwrap_or(usize::MAX);
     let mut shown = 0;

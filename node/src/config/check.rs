@@ -148,7 +148,7 @@ impl NodeConfig {
             faults.add("zenoh.config", error.to_string());
         }
         let port = self.http.listen.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-        if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             faults.add("http.listen", "allowed is host:port, such as 127.0.0.1:8090");
         }
     }
