@@ -12,8 +12,15 @@ use odgm_shard::replication::raft::RaftOptions;
 use odgm_shard::replication::{Role, ShardState};
 use odgm_transport::link::{Class, PeerId};
 
+/// With the patience of a machine that runs many tests at once.
 fn options() -> RaftOptions {
-    RaftOptions { deadline: Duration::from_secs(15), ..RaftOptions::default() }
+    RaftOptions {
+        heartbeat: Duration::from_millis(250),
+        election_min: Duration::from_millis(1000),
+        election_max: Duration::from_millis(1500),
+        deadline: Duration::from_secs(15),
+        ..RaftOptions::default()
+    }
 }
 
 async fn a_single_replica_serves_at_once_and_again_after_a_restart(layers: Layers) {
@@ -105,7 +112,7 @@ async fn a_follower_refuses_writes_and_barriers_and_names_the_leader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_isolated_leader_confirms_no_read_after_another_has_taken_over() {
-    let options = RaftOptions { deadline: Duration::from_secs(3), ..RaftOptions::default() };
+    let options = RaftOptions { deadline: Duration::from_secs(3), ..options() };
     let grid = Grid::founded(Layers::Memory, 3, options).await;
     let old = grid.leader().await;
     write(grid.shard(old), "alice", "old").await;
