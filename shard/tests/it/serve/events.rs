@@ -61,10 +61,11 @@ async fn events_come_in_revision_order_with_rising_timestamps_of_one_clock() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_objects_delete_is_an_event_of_each_of_its_keys() {
     let grid = Grid::serving(1).await;
+    let events = subscribe(&grid, "odgm/@ev/users/0/**").await;
     for key in ["alice", "alice/b", "alice/a"] {
         grid.replicas[0].state.apply(put(key, b"x"));
+        assert_eq!(next(&events).await.kind(), SampleKind::Put);
     }
-    let events = subscribe(&grid, "odgm/@ev/users/0/**").await;
     grid.one("odgm/@cmd/users/0/alice?op=delete").await;
     grid.one("odgm/@cmd/users/0/alice?op=delete").await;
     grid.command("odgm/@cmd/users/0/mark?op=put", "x").await;
