@@ -7,9 +7,10 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless `RUST_LOG` says otherwise: ours, and what goes wrong below.
+/// What is logged unless `RUST_LOG` says otherwise: ours, and what fails below. The libraries' warnings are of
+/// what they expect and handle, such as a lost vote, and alarm for nothing.
 const NODE_FILTER: &str =
-    "warn,odgm=info,odgm_node=info,odgm_shard=info,odgm_storage=info,odgm_transport=info";
+    "error,odgm=info,odgm_node=info,odgm_shard=info,odgm_storage=info,odgm_transport=info";
 /// A command says what it has to say itself.
 const COMMAND_FILTER: &str = "off";
 /// Upper bounds of latency histograms, seconds.

@@ -5,11 +5,11 @@
 //! shards towards them by [`membership`].
 
 pub mod collection;
-pub mod records;
 pub mod map;
-pub mod placement;
-pub mod transaction;
 pub mod membership;
+pub mod placement;
+pub mod records;
+pub mod transaction;
 
 pub use collection::{CollectionSpec, Replication};
 pub use map::ClusterMap;

@@ -88,9 +88,13 @@ impl CollectionSpec {
     /// # Errors
     /// Says which value is wrong and what is allowed.
     pub fn validate(&self) -> Result<CollectionName, SpecError> {
-        let name = CollectionName::parse(&self.name).map_err(|refused| SpecError::Invalid(refused.to_string()))?;
+        let name =
+            CollectionName::parse(&self.name).map_err(|refused| SpecError::Invalid(refused.to_string()))?;
         if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
-            return Err(SpecError::Invalid(format!("partitions is {}, must be 1 to {MAX_PARTITIONS}", self.partitions)));
+            return Err(SpecError::Invalid(format!(
+                "partitions is {}, must be 1 to {MAX_PARTITIONS}",
+                self.partitions
+            )));
         }
         if let Some(replicas) = self.replicas
             && !(1..=MAX_REPLICAS).contains(&replicas)

@@ -40,7 +40,8 @@ impl ClusterMap {
         for item in view.list(&Selection::all(), None) {
             let (key, row) = item?;
             let name = key.object.as_str();
-            let unknown = || crate::Error::Internal(format!("the system shard holds an unknown record {name:?}"));
+            let unknown =
+                || crate::Error::Internal(format!("the system shard holds an unknown record {name:?}"));
             let payload = &row.value.payload;
             let revision = row.revision;
             if name == "counters" {
@@ -76,16 +77,23 @@ impl ClusterMap {
     }
 
     /// Every shard with its collection and partition.
-    pub fn shards(&self) -> impl Iterator<Item = (&CollectionName, &CollectionRecord, Partition, &ShardRecord)> {
+    pub fn shards(
+        &self,
+    ) -> impl Iterator<Item = (&CollectionName, &CollectionRecord, Partition, &ShardRecord)> {
         self.collections.iter().flat_map(|(name, collection)| {
             let record = &collection.record;
-            (0u32..).zip(&record.shards).map(move |(partition, shard)| (name, record, Partition(partition), shard))
+            (0u32..)
+                .zip(&record.shards)
+                .map(move |(partition, shard)| (name, record, Partition(partition), shard))
         })
     }
 
     /// How many replicas a node is to hold.
     pub fn replicas_on(&self, node: NodeId) -> usize {
-        self.shards().flat_map(|(_, _, _, shard)| &shard.replicas).filter(|replica| replica.node == node).count()
+        self.shards()
+            .flat_map(|(_, _, _, shard)| &shard.replicas)
+            .filter(|replica| replica.node == node)
+            .count()
     }
 
     /// The replicas of the system shard: one on each node.

@@ -28,13 +28,18 @@ pub fn next_step(
     if wanted.is_empty() {
         return None;
     }
-    if let Some(missing) = wanted.iter().find(|replica| !voters.contains(replica) && !learners.contains(replica)) {
+    if let Some(missing) =
+        wanted.iter().find(|replica| !voters.contains(replica) && !learners.contains(replica))
+    {
         return Some(MembershipStep::AddLearner(*missing));
     }
     if wanted != voters {
         return Some(MembershipStep::Voters(wanted));
     }
-    learners.iter().find(|learner| !wanted.contains(learner)).map(|learner| MembershipStep::RemoveLearner(*learner))
+    learners
+        .iter()
+        .find(|learner| !wanted.contains(learner))
+        .map(|learner| MembershipStep::RemoveLearner(*learner))
 }
 
 #[cfg(test)]
@@ -55,7 +60,10 @@ mod tests {
             next_step(&wanted, &voters, &[replica(4)]),
             Some(MembershipStep::Voters(wanted.into_iter().collect()))
         );
-        assert_eq!(next_step(&wanted, &wanted, &[replica(3)]), Some(MembershipStep::RemoveLearner(replica(3))));
+        assert_eq!(
+            next_step(&wanted, &wanted, &[replica(3)]),
+            Some(MembershipStep::RemoveLearner(replica(3)))
+        );
         assert_eq!(next_step(&wanted, &wanted, &[]), None);
     }
 

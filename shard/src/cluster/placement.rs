@@ -15,7 +15,8 @@ fn score(collection: &CollectionName, partition: Partition, node: NodeId) -> u64
     bytes.extend_from_slice(&partition.0.to_le_bytes());
     bytes.extend_from_slice(&node.0.to_le_bytes());
     // Two CRCs with different seeds are not uniform enough; a finalizer spreads them (splitmix64).
-    let mut mixed = u64::from(crc32fast::hash(&bytes)) << 32 | u64::from(crc32fast::hash(&[&bytes[..], b"odgm"].concat()));
+    let mut mixed = u64::from(crc32fast::hash(&bytes)) << 32
+        | u64::from(crc32fast::hash(&[&bytes[..], b"odgm"].concat()));
     mixed ^= node.0;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -23,7 +24,12 @@ fn score(collection: &CollectionName, partition: Partition, node: NodeId) -> u64
 }
 
 /// The nodes of a partition, best first; as many as asked for, or all there are.
-pub fn place(collection: &CollectionName, partition: Partition, nodes: &[NodeRecord], replicas: usize) -> Vec<NodeId> {
+pub fn place(
+    collection: &CollectionName,
+    partition: Partition,
+    nodes: &[NodeRecord],
+    replicas: usize,
+) -> Vec<NodeId> {
     let mut ranked: Vec<&NodeRecord> = nodes.iter().collect();
     ranked.sort_by_key(|node| std::cmp::Reverse((score(collection, partition, node.id), node.id)));
     let mut zones = BTreeSet::new();

@@ -82,7 +82,8 @@ pub fn create_collection(
         })
         .collect();
     for node in &nodes {
-        let more = shards.iter().flat_map(|shard| &shard.replicas).filter(|replica| replica.node == node.id).count();
+        let more =
+            shards.iter().flat_map(|shard| &shard.replicas).filter(|replica| replica.node == node.id).count();
         let held = map.replicas_on(node.id);
         if held + more > replicas_per_node {
             return Err(Refused::Quota(format!(
@@ -112,7 +113,8 @@ pub fn create_collection(
 /// # Errors
 /// When there is none of the name.
 pub fn delete_collection(map: &ClusterMap, name: &CollectionName) -> Result<Operation, Refused> {
-    let collection = map.collections.get(name).ok_or_else(|| Refused::NotFound(format!("collection {name}")))?;
+    let collection =
+        map.collections.get(name).ok_or_else(|| Refused::NotFound(format!("collection {name}")))?;
     let key = records::collection_key(name);
     Ok(txn(vec![records::unchanged(key.clone(), Some(collection.revision))], vec![Step::Delete { key }]))
 }
@@ -137,8 +139,12 @@ pub fn replace_node(
         return Err(Refused::Exists(format!("a node named {new_name}")));
     }
     let mut next = counters.record;
-    let record =
-        NodeRecord { id: new, name: new_name.to_owned(), zone: zone.to_owned(), system_replica: next.replica() };
+    let record = NodeRecord {
+        id: new,
+        name: new_name.to_owned(),
+        zone: zone.to_owned(),
+        system_replica: next.replica(),
+    };
     let mut checks = vec![records::unchanged(records::counters_key(), Some(counters.revision))];
     let mut then = Vec::new();
     for (name, collection) in &map.collections {
@@ -182,7 +188,10 @@ mod tests {
     }
 
     fn spec(name: &str, partitions: u32, replicas: u32) -> CollectionSpec {
-        serde_json::from_value(serde_json::json!({"name": name, "partitions": partitions, "replicas": replicas})).unwrap()
+        serde_json::from_value(
+            serde_json::json!({"name": name, "partitions": partitions, "replicas": replicas}),
+        )
+        .unwrap()
     }
 
     fn apply(map: &mut ClusterMap, operation: Operation) {
@@ -229,7 +238,11 @@ mod tests {
         let replicas = map.shards().flat_map(|(_, _, _, shard)| shard.replicas.clone());
         let system = map.system_replicas();
         let all: BTreeSet<_> = founders.chain(replicas).chain(system).map(|record| record.replica).collect();
-        assert_eq!(all.len(), 16 * 3 + 16 + 3, "founders, their replacements, and the system replicas but the old one");
+        assert_eq!(
+            all.len(),
+            16 * 3 + 16 + 3,
+            "founders, their replacements, and the system replicas but the old one"
+        );
     }
 
     #[test]

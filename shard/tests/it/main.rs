@@ -1,6 +1,6 @@
 //! The tests of this crate, through its public boundary.
 
+mod protocol;
 mod raft;
 mod serve;
-mod protocol;
 mod state;
