@@ -5,3 +5,5 @@
 mod cli;
 mod cli_node;
 mod config;
+#[allow(dead_code, reason = "what a node can be made to suffer, whoever needs it")]
+mod processes;

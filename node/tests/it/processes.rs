@@ -1,0 +1,247 @@
+//! Nodes as processes of their own that tests kill, freeze and start again.
+//!
+//! `ODGM` names another program than the one that cargo built, such as a release binary. Ports come from
+//! below the range that outgoing connections take, so that a port is still free when its node comes back.
+//! Everything stops when the nodes are dropped; when that is a panic, the directory with their logs stays.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use odgm_shard::client::{ClientOptions, GridClient};
+use odgm_transport::options::SessionOptions;
+use odgm_transport::zenoh::ZenohSession;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// How long anything may take on a machine that does something else.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// First port, number of ports, and how many a process of tests begins with.
+const PORTS: (u32, u32, u32) = (21_000, 1_000, 40);
+/// Between two looks at a node.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What is not the default of three nodes with one collection on all of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// How many nodes.
+    pub(crate) nodes: usize,
+    /// Partitions of `default`.
+    pub(crate) partitions: u32,
+    /// Further `--set` of each node.
+    pub(crate) settings: Vec<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup { nodes: 3, partitions: 4, settings: Vec::new() }
+    }
+}
+
+/// Nodes of one cluster.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    nodes: Vec<Process>,
+    dir: Option<tempfile::TempDir>,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Option<Child>,
+    arguments: Vec<String>,
+    clients: u16,
+    http: u16,
+    log: PathBuf,
+}
+
+impl Processes {
+    /// Starts nodes `odgm-0`, `odgm-1` … and waits until each is ready.
+    pub(crate) fn start(setup: &Setup) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let count = setup.nodes;
+        let ports: Vec<[u16; 3]> = (0..count).map(|_| [free_port(), free_port(), free_port()]).collect();
+        let all =
+            |which: usize| ports.iter().map(|ports| endpoint(ports[which])).collect::<Vec<_>>().join(",");
+        let node = |n: usize| {
+            let [clients, cluster, http] = ports[n];
+            let mut settings = vec![
+                format!("node.name=odgm-{n}"),
+                format!("node.data_dir={}", dir.path().join(format!("odgm-{n}")).display()),
+                "cluster.bootstrap=odgm-0".to_owned(),
+                format!("cluster.expected_nodes={count}"),
+                format!("cluster.listen={}", endpoint(cluster)),
+                format!("cluster.peers={}", all(1)),
+                format!("zenoh.listen={}", endpoint(clients)),
+                format!("zenoh.connect={}", all(0)),
+                format!("http.listen=127.0.0.1:{http}"),
+                format!(
+                    "collections=[{{name: default, partitions: {}, replicas: {count}}}]",
+                    setup.partitions
+                ),
+            ];
+            settings.extend(setup.settings.iter().cloned());
+            let arguments = settings.into_iter().map(|setting| format!("--set={setting}")).collect();
+            Process { child: None, arguments, clients, http, log: dir.path().join(format!("odgm-{n}.log")) }
+        };
+        let mut processes = Processes { nodes: (0..count).map(node).collect(), dir: Some(dir) };
+        (0..count).for_each(|n| processes.restart(n));
+        (0..count).for_each(|n| processes.await_ready(n));
+        processes
+    }
+
+    /// How many nodes there are, running or not.
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Where clients connect to a node.
+    pub(crate) fn endpoint(&self, node: usize) -> String {
+        endpoint(self.nodes[node].clients)
+    }
+
+    /// The number of the node of this name.
+    pub(crate) fn number(&self, name: &str) -> usize {
+        let number = name.strip_prefix("odgm-").and_then(|number| number.parse().ok());
+        number.filter(|number| *number < self.count()).unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    /// A client's session that prefers this node, and falls back to the others.
+    pub(crate) async fn client(&self, node: usize, deadline: Duration) -> GridClient {
+        let mut endpoints: Vec<_> = (0..self.count()).map(|n| self.endpoint(n)).collect();
+        endpoints.rotate_left(node % self.count());
+        let options = SessionOptions { connect_timeout: Some(DEADLINE), ..SessionOptions::client(endpoints) };
+        let session = ZenohSession::open(&options, "test").await.unwrap();
+        GridClient::new(session, ClientOptions { deadline, ..ClientOptions::default() })
+    }
+
+    /// Starts a node that does not run, with the data that it has.
+    pub(crate) fn restart(&mut self, node: usize) {
+        let process = &mut self.nodes[node];
+        assert!(process.child.is_none(), "odgm-{node} runs");
+        let log = OpenOptions::new().create(true).append(true).open(&process.log).unwrap();
+        let program = std::env::var_os("ODGM").unwrap_or_else(|| env!("CARGO_BIN_EXE_odgm").into());
+        let mut command = Command::new(program);
+        command.arg("start").args(&process.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        process.child = Some(command.spawn().unwrap());
+    }
+
+    /// SIGKILL; returns when the process is gone.
+    pub(crate) fn kill(&mut self, node: usize) {
+        let mut child = self.nodes[node].child.take().expect("a node that runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGKILL to all that run, before waiting for any.
+    pub(crate) fn kill_all(&mut self) {
+        let mut children: Vec<Child> = self.nodes.iter_mut().filter_map(|node| node.child.take()).collect();
+        for child in &mut children {
+            // It may have ended by itself.
+            let _ = child.kill();
+        }
+        for child in &mut children {
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM; its exit code.
+    pub(crate) fn terminate(&mut self, node: usize) -> Option<i32> {
+        self.signal(node, Signal::TERM);
+        self.nodes[node].child.take().expect("a node that runs").wait().unwrap().code()
+    }
+
+    /// SIGSTOP: the process keeps its connections and does nothing.
+    pub(crate) fn freeze(&self, node: usize) {
+        self.signal(node, Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self, node: usize) {
+        self.signal(node, Signal::CONT);
+    }
+
+    fn signal(&self, node: usize, signal: Signal) {
+        let child = self.nodes[node].child.as_ref().expect("a node that runs");
+        kill_process(Pid::from_child(child), signal).unwrap();
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub(crate) fn await_ready(&mut self, node: usize) {
+        let start = Instant::now();
+        loop {
+            let reply = self.fetch(node, "/readyz");
+            if reply.starts_with("HTTP/1.1 200") {
+                return;
+            }
+            let child = self.nodes[node].child.as_mut().expect("a node that runs");
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("odgm-{node} ended: {status}\n{}", self.log(node));
+            }
+            assert!(start.elapsed() < DEADLINE, "odgm-{node} is not ready: {reply}\n{}", self.log(node));
+            // Looking should not take the machine from who is looked at.
+            std::thread::park_timeout(PAUSE);
+        }
+    }
+
+    /// `/status`; `None` while the node does not answer.
+    pub(crate) fn status(&self, node: usize) -> Option<Value> {
+        let reply = self.fetch(node, "/status");
+        serde_json::from_str(reply.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    /// The answer to an HTTP request; empty while nobody listens, or the process is frozen.
+    pub(crate) fn fetch(&self, node: usize, path: &str) -> String {
+        let mut reply = String::new();
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.nodes[node].http)) {
+            stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(request.as_bytes());
+            let _ = stream.read_to_string(&mut reply);
+        }
+        reply
+    }
+
+    /// What the node logged last, over all its lives.
+    pub(crate) fn log(&self, node: usize) -> String {
+        let mut text = String::new();
+        if let Ok(mut file) = File::open(&self.nodes[node].log) {
+            let _ = file.read_to_string(&mut text);
+        }
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        self.kill_all();
+        if std::thread::panicking()
+            && let Some(dir) = self.dir.take()
+        {
+            eprintln!("data and logs of the nodes are in {}", dir.keep().display());
+        }
+    }
+}
+
+fn endpoint(port: u16) -> String {
+    format!("tcp/127.0.0.1:{port}")
+}
+
+/// A port that nobody uses now, and no test of this process was given before.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let (first, count, each) = PORTS;
+    for _ in 0..count {
+        let turn = std::process::id().wrapping_mul(each).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(first + turn % count).expect("the range is one of ports");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port of {count} from {first}");
+}
