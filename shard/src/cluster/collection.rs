@@ -121,7 +121,7 @@ impl CollectionSpec {
     /// # Errors
     /// When more are asked for than there are nodes.
     pub fn replicas_on(&self, nodes: usize) -> Result<usize, SpecError> {
-        let replicas = self.replicas.map_or(nodes.min(3), |asked| asked as usize);
+        let replicas = self.replicas.map_or_else(|| nodes.min(3), |asked| asked as usize);
         if replicas == 0 || replicas > nodes {
             return Err(SpecError::Invalid(format!("replicas is {replicas}, the cluster has {nodes} nodes")));
         }

@@ -1,5 +1,7 @@
 //! The tests of this crate, through its public boundary.
 
+#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+
 mod protocol;
 mod raft;
 mod serve;
