@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use odgm_shard::cluster::ClusterMap;
 use odgm_shard::object::NodeId;
 use odgm_shard::replication::ShardState;
 use odgm_transport::link::{Incoming, PeerId};
@@ -49,7 +50,7 @@ pub(crate) async fn answer(core: Arc<Core>, mut incoming: mpsc::Receiver<Incomin
 
 async fn one(core: &Arc<Core>, from: PeerId, cluster: Uuid, request: NodeRequest) -> NodeReply {
     match request {
-        NodeRequest::Hello => NodeReply::Hello(introduction(core, from, cluster)),
+        NodeRequest::Hello => NodeReply::Hello(introduction(core, from, cluster).await),
         NodeRequest::Found { cluster, members } => {
             let enrolment = core.enrolment.clone();
             enrolled(tokio::task::spawn_blocking(move || enrolment.found(cluster, &members)).await)
@@ -79,20 +80,30 @@ fn enrolled(outcome: Result<Result<(), String>, tokio::task::JoinError>) -> Node
     }
 }
 
-fn introduction(core: &Core, from: PeerId, their_cluster: Uuid) -> Hello {
+async fn introduction(core: &Core, from: PeerId, their_cluster: Uuid) -> Hello {
     let cluster = core.enrolment.cluster();
-    // Only who hears from the system shard's leader can say that somebody is no member any more.
-    let you_were_replaced = core.system().is_some_and(|system| {
-        let current = system.raft.status().borrow().serving.is_some();
-        let map = system.map().borrow().clone();
-        let ours = cluster.is_some_and(|cluster| cluster == their_cluster);
-        ours && current && map.counters.is_some() && !map.nodes.contains_key(&NodeId(from.0))
-    });
+    let ours = cluster.is_some_and(|cluster| cluster == their_cluster);
     Hello {
         node: core.node,
         name: core.config.node.name.clone(),
         zone: core.config.node.zone.clone(),
         cluster,
-        you_were_replaced,
+        you_were_replaced: ours && is_no_member(core, NodeId(from.0)).await,
+    }
+}
+
+/// Whether a node of our cluster was removed from it. Said by the leader of the system shard alone, once a
+/// quorum has confirmed it: an older map may not know a new member yet.
+async fn is_no_member(core: &Core, node: NodeId) -> bool {
+    let Some(system) = core.system().filter(|system| system.serves()) else { return false };
+    if system.map().borrow().nodes.contains_key(&node) || system.raft.read_barrier().await.is_err() {
+        return false;
+    }
+    match ClusterMap::read(&system.raft.view()) {
+        Ok(map) => map.counters.is_some() && !map.nodes.contains_key(&node),
+        Err(error) => {
+            tracing::error!(%error, "the cluster's records can't be read");
+            false
+        }
     }
 }

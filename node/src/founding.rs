@@ -18,6 +18,7 @@ use crate::config::NodeConfig;
 use crate::enrolment::Enrolment;
 use crate::identity::Membership;
 use crate::messages::{self, Hello, NodeReply, NodeRequest};
+use crate::node::Core;
 
 const ASK: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(200);
@@ -128,6 +129,21 @@ fn founding_members(config: &NodeConfig, me: NodeId, others: &[Hello]) -> Result
             system_replica: ReplicaId(replica),
         })
         .collect())
+}
+
+/// Completes with the name of a node that says that this one is a member no more. Whoever follows a leader
+/// may have been removed all the same: the answer to a vote tells of a leader that never speaks to it.
+pub(crate) async fn told_replaced(core: &Core) -> String {
+    loop {
+        let member = core.system().filter(|system| !system.serves()).is_some();
+        if member
+            && let Some(hello) =
+                introductions(&core.links).await.into_iter().find(|hello| hello.you_were_replaced)
+        {
+            return hello.name;
+        }
+        tokio::time::sleep(if member { ASK } else { AGAIN }).await;
+    }
 }
 
 /// Hands the founding record to founding members that have none yet, until all have one.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use odgm_shard::object::NodeId;
 use odgm_shard::replication::ShardState;
 use odgm_shard::replication::raft::{RAFT_MESSAGE, RaftRouter};
-use odgm_shard::runtime::TokioRuntime;
+use odgm_shard::runtime::{Runtime as _, TokioRuntime};
 use odgm_shard::shard::{Budget, Limits};
 use odgm_transport::Session;
 use odgm_transport::link::{LinkOptions, Links, PeerId};
@@ -122,12 +122,10 @@ impl Node {
         let cluster: Arc<dyn Session> = ZenohSession::open(&config.cluster_session(), "cluster")
             .await
             .context("opening the cluster's session")?;
-        // 63 bits, as node ids.
-        let epoch = (Uuid::new_v4().as_u128() as u64) >> 1;
-        let mut presence = Presence::watch(&cluster, &config.cluster.name, node, epoch)?;
-        if !config.cluster.peers.is_empty() {
-            presence.alone(LISTEN).await?;
-        }
+        let epoch = new_epoch();
+        let mut presence = Presence::open(&cluster, &config.cluster.name, node, epoch)?;
+        let listen = if config.cluster.peers.is_empty() { Duration::ZERO } else { LISTEN };
+        presence.admit(listen).await?;
         let client: Arc<dyn Session> = ZenohSession::open(&config.client_session(), "client")
             .await
             .context("opening the clients' session")?;
@@ -251,6 +249,13 @@ impl Probe {
     pub fn status(&self) -> serde_json::Value {
         status::status(&self.core)
     }
+}
+
+/// Names this start: later ones are greater, as far as the clock goes; no two are the same. 63 bits, as
+/// node ids.
+fn new_epoch() -> u64 {
+    const RANDOM: u64 = (1 << 20) - 1;
+    (TokioRuntime::wall_clock() >> 1) & !RANDOM | (Uuid::new_v4().as_u128() as u64) & RANDOM
 }
 
 fn read_secret(path: &str) -> anyhow::Result<Option<Bytes>> {
@@ -382,7 +387,8 @@ async fn tell_serving(core: Arc<Core>) {
 
 /// Ends the node when its storage fails, another process runs as it, or it was replaced.
 async fn watchdog(core: Arc<Core>, mut presence: Presence) {
-    let mut asked = core.now();
+    let replaced = founding::told_replaced(&core);
+    tokio::pin!(replaced);
     let doubled = presence.doubled();
     tokio::pin!(doubled);
     loop {
@@ -392,21 +398,14 @@ async fn watchdog(core: Arc<Core>, mut presence: Presence) {
                 let reason = "another process runs as this node: one of the data directories is a copy";
                 return core.fail(Failure::Identity(reason.into()));
             }
+            name = &mut replaced => {
+                let reason = format!("this node was replaced, says {name}: start it empty to use it again");
+                return core.fail(Failure::Identity(reason));
+            }
             () = tokio::time::sleep(WATCHDOG) => {}
         }
         if let Some(error) = core.stores.log.poisoned() {
             return core.fail(Failure::Storage(error.to_string()));
-        }
-        let orphaned = core.system().is_some_and(|system| system.raft.status().borrow().serving.is_none());
-        if orphaned && core.now().saturating_sub(asked) > Duration::from_secs(3) {
-            asked = core.now();
-            let replaced =
-                founding::introductions(&core.links).await.into_iter().find(|hello| hello.you_were_replaced);
-            if let Some(hello) = replaced {
-                let reason =
-                    format!("this node was replaced, says {}: start it empty to use it again", hello.name);
-                return core.fail(Failure::Identity(reason));
-            }
         }
     }
 }
