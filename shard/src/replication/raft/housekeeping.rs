@@ -16,14 +16,22 @@ const SWEEP: Duration = Duration::from_secs(15);
 /// How long a snapshot that is due may take before it is tried again.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// A follower that lacks no more entries than this gets them from the log.
+const CLOSE: u64 = 256;
+
 /// Takes snapshots as they become due and removes old ones, until dropped.
 pub(crate) async fn keep<R: Runtime>(raft: Raft<R>, state: Arc<ReplicaState>, started: R::Instant) {
     loop {
         let (due, sweep) = (std::pin::pin!(state.growth.due()), std::pin::pin!(R::sleep(SWEEP)));
         match select(due, sweep).await {
             Either::Left(_) => {
+                let previous = raft.metrics().borrow_watched().snapshot.map(|id| id.index);
                 if let Err(error) = snapshot(&raft, &state, SNAPSHOT_TIMEOUT).await {
                     tracing::warn!(%error, "a snapshot that was due was not taken");
+                } else if let Some(previous) = previous {
+                    // What openraft keeps is a number of entries, however large: no more than what makes a
+                    // snapshot due is kept behind one.
+                    purge(&raft, previous).await;
                 }
             }
             Either::Right(_) => {
@@ -33,6 +41,33 @@ pub(crate) async fn keep<R: Runtime>(raft: Raft<R>, state: Arc<ReplicaState>, st
                 }
             }
         }
+    }
+}
+
+/// Takes a snapshot and purges the log behind it, but for what followers that are up to date may still need.
+pub(crate) async fn compact<R: Runtime>(
+    raft: &Raft<R>,
+    state: &Arc<ReplicaState>,
+    timeout: Duration,
+) -> Result<()> {
+    snapshot(raft, state, timeout).await?;
+    let upto = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index.unwrap_or_default();
+        let matched = metrics.replication.iter().flatten().filter_map(|(_, matched)| *matched);
+        let close = matched.map(|id| id.index).filter(|matched| matched.saturating_add(CLOSE) >= last);
+        close.chain(metrics.snapshot.map(|id| id.index)).min()
+    };
+    if let Some(upto) = upto {
+        purge(raft, upto).await;
+    }
+    Ok(())
+}
+
+async fn purge<R: Runtime>(raft: &Raft<R>, upto: u64) {
+    if let Err(fatal) = raft.trigger().purge_log(upto).await {
+        tracing::warn!(%fatal, "the log was not purged behind a snapshot");
     }
 }
 

@@ -188,14 +188,14 @@ impl<R: Runtime> RaftShard<R> {
         self.state.applied()
     }
 
-    /// Takes a snapshot of all that is applied, and purges the log behind it. Completes when the snapshot is
-    /// there.
+    /// Takes a snapshot of all that is applied, and purges the log behind it, but for the last entries that a
+    /// follower still lacks. Completes when the snapshot is there.
     ///
     /// # Errors
     /// [`Error::Timeout`] when it was not within the options' deadline: the reason is logged.
     pub fn snapshot(&self) -> BoxFuture<'static, Result<()>> {
         let (raft, state, deadline) = (self.raft.clone(), self.state.clone(), self.options.deadline);
-        Box::pin(async move { housekeeping::snapshot(&raft, &state, deadline).await })
+        Box::pin(async move { housekeeping::compact(&raft, &state, deadline).await })
     }
 
     /// Waits until the entry at `index` is applied here.
