@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answer;
 mod cli;
 mod cli_node;
 mod config;
+mod copies;
+mod freeze;
+mod kill;
 #[allow(dead_code, reason = "what a node can be made to suffer, whoever needs it")]
 mod processes;
+mod replace;
