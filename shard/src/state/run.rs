@@ -127,10 +127,11 @@ impl Run<'_, '_> {
         Ok(last.unwrap_or_else(|| self.nothing_done(before)))
     }
 
-    /// The numbers of a command that changed nothing.
+    /// The numbers of a command that changed nothing: the object's, or the partition's revision when
+    /// there is no object.
     fn nothing_done(&self, head: Option<Head>) -> Done {
         Done {
-            revision: self.counters.revision,
+            revision: head.map_or(self.counters.revision, |head| head.revision),
             created_revision: head.map_or(0, |head| head.created_revision),
             version: head.map_or(0, |head| head.version),
             expires_unix_ms: 0,

@@ -67,6 +67,16 @@ fn deleting_what_is_absent_succeeds_without_revision_or_change() {
 }
 
 #[test]
+fn deleting_an_absent_entry_answers_with_its_objects_numbers() {
+    let mut it = Fixture::new();
+    it.run(put("a", "x"));
+    it.run(put("b", "x"));
+    let (outcome, _) = it.run(delete("a/e"));
+    assert_eq!(done(&outcome), (1, 1, 1));
+    assert!(matches!(it.run(put_if("a", "y", Condition::Revision(1))).0, Outcome::Done(_)));
+}
+
+#[test]
 fn an_object_ends_with_its_last_key_and_begins_anew() {
     let mut it = Fixture::new();
     it.run(put("a/e", "x"));

@@ -104,7 +104,8 @@ impl Model {
             Some(_) => before.values.keys().filter(|known| *known == key).cloned().collect(),
         };
         gone.sort_by_key(|key| (key.entry.is_none(), key.entry.clone()));
-        let mut numbers = (self.revision, before.created, before.version, None);
+        let revision = if before.version > 0 { self.object_revision(key) } else { self.revision };
+        let mut numbers = (revision, before.created, before.version, None);
         for key in gone {
             numbers = self.set(&key, None);
         }
