@@ -1,5 +1,5 @@
 //! `ROOT/@meta/{collection}`: what a client must know of a collection; answered by every node, the
-//! nearest alone.
+//! nearest alone. Beside it stands the node's liveliness token, `ROOT/@live/node/{name}`.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use odgm_shard::object::CollectionName;
 use odgm_shard::protocol::{Code, Refusal};
 use odgm_shard::replication::ShardState;
 use odgm_transport::KeyExpr;
-use odgm_transport::session::{Query, QueryHandler, Sample};
+use odgm_transport::session::{Declaration, Query, QueryHandler, Sample};
 use serde_json::{Value, json};
 
 use crate::node::Core;
+use crate::request::refuse;
 
 /// Serves until the node stops.
 pub(crate) async fn serve(core: Arc<Core>) {
@@ -23,27 +24,31 @@ pub(crate) async fn serve(core: Arc<Core>) {
     let handler: QueryHandler = Arc::new(move |query| answer(&answering, &prefix, query));
     let declared =
         served.and_then(|key| core.client.serve(&key, true, handler).map_err(|error| error.to_string()));
-    match declared {
-        Ok(declaration) => {
-            core.stop.cancelled().await;
-            drop(declaration);
-        }
-        Err(error) => tracing::error!(error, "@meta can't be served"),
+    let lives = announce(&core);
+    for failed in [declared.as_ref().err(), lives.as_ref().err()].into_iter().flatten() {
+        tracing::error!(error = failed, "@meta can't be served");
     }
+    core.stop.cancelled().await;
+}
+
+/// Tells clients that this node lives, until dropped.
+fn announce(core: &Core) -> Result<Box<dyn Declaration>, String> {
+    let key = format!("{}/@live/node/{}", core.config.cluster.root, core.config.node.name);
+    let key = KeyExpr::try_from(key).map_err(|error| error.to_string())?;
+    core.client.announce(&key).map_err(|error| error.to_string())
 }
 
 fn answer(core: &Core, prefix: &str, query: Query) {
     let asked = query.key.as_str().strip_prefix(prefix).unwrap_or_default().to_owned();
     if let Some(parameter) = query.parameters.split(';').find(|parameter| !parameter.is_empty()) {
         let message = format!("@meta takes no parameters, got {parameter:?}");
-        return query.respond(Refusal::new(Code::InvalidParameter, message).into_reply());
+        return refuse(query, Refusal::new(Code::InvalidParameter, message));
     }
     let Some(map) = core.system().map(|system| system.map().borrow().clone()) else {
-        return query
-            .respond(Refusal::new(Code::Unavailable, "the node belongs to no cluster yet").into_reply());
+        return refuse(query, Refusal::new(Code::Unavailable, "the node belongs to no cluster yet"));
     };
     if map.counters.is_none() {
-        return query.respond(Refusal::new(Code::Unavailable, "the cluster is not founded yet").into_reply());
+        return refuse(query, Refusal::new(Code::Unavailable, "the cluster is not founded yet"));
     }
     if asked.contains('*') {
         let root = query.key.clone();
@@ -67,7 +72,7 @@ fn answer(core: &Core, prefix: &str, query: Query) {
         Some(sample) => query.respond(Ok(sample)),
         None => {
             let message = format!("no collection {asked:?}");
-            query.respond(Refusal::new(Code::NoCollection, message).into_reply());
+            refuse(query, Refusal::new(Code::NoCollection, message));
         }
     }
 }

@@ -89,9 +89,15 @@ pub(crate) fn queueing(sender: mpsc::Sender<Query>) -> QueryHandler {
     Arc::new(move |query| {
         if let Err(error) = sender.try_send(query) {
             let (mpsc::error::TrySendError::Full(query) | mpsc::error::TrySendError::Closed(query)) = error;
-            query.respond(Refusal::new(Code::Busy, "too many administration requests").into_reply());
+            refuse(query, Refusal::new(Code::Busy, "too many administration requests"));
         }
     })
+}
+
+/// Refuses.
+pub(crate) fn refuse(query: Query, refusal: Refusal) {
+    let reply = refusal.reply_to(&query.parameters, Uuid::new_v4);
+    query.respond(reply);
 }
 
 /// Answers with JSON, on the key that was asked.
@@ -105,6 +111,6 @@ pub(crate) fn respond(query: Query, outcome: Result<Value, Refusal>) {
     });
     match reply {
         Ok(sample) => query.respond(Ok(sample)),
-        Err(refusal) => query.respond(refusal.into_reply()),
+        Err(refusal) => refuse(query, refusal),
     }
 }

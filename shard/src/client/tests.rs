@@ -49,7 +49,7 @@ fn grid(steps: &'static [Step], deadline: Duration) -> Grid {
         true,
         Arc::new(|query: Query| {
             if !query.key.as_str().ends_with("/users") {
-                return query.respond(Refusal::new(Code::NoCollection, "no collection").into_reply());
+                return query.respond(Err(Refusal::new(Code::NoCollection, "no collection").encode()));
             }
             let payload = r#"{"collection":"users","partitions":1,"hash":"crc32","replication":"raft","incarnation":"","shards":[]}"#;
             let reply = sample(&query, Bytes::from_static(payload.as_bytes()));
@@ -66,7 +66,7 @@ fn grid(steps: &'static [Step], deadline: Duration) -> Grid {
             heard.push(query.parameters.clone());
             match step {
                 Step::Silent => drop(query),
-                Step::Refuse(code) => query.respond(Refusal::new(code, "told to").into_reply()),
+                Step::Refuse(code) => query.respond(Err(Refusal::new(code, "told to").encode())),
                 Step::Succeed => {
                     let reply = sample(&query, Bytes::new());
                     query.respond(Ok(reply));

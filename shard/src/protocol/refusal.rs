@@ -5,6 +5,7 @@
 use odgm_transport::session::{ErrorReply, Reply};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::object::id::NameError;
 use crate::{Error, state};
@@ -101,7 +102,7 @@ pub struct Refusal {
     pub code: Code,
     /// In words.
     pub message: String,
-    /// Under which a fault of ours is logged.
+    /// To find it by; a fault of ours is logged under it.
     pub id: Option<String>,
     /// What else the caller can use: `revision`, `partition`, `limit`, `entries`, `oldest`.
     pub facts: Map<String, Value>,
@@ -155,8 +156,14 @@ impl Refusal {
         ErrorReply { payload: payload.into(), encoding: JSON.to_owned() }
     }
 
-    /// As a reply.
-    pub fn into_reply(self) -> Reply {
+    /// As the reply to a request with these parameters. Its `id` is that of the log, when it was logged;
+    /// else it is the same for each repeat of a `rid`, as the whole answer is; else the fresh one.
+    pub fn reply_to(mut self, parameters: &str, fresh: impl FnOnce() -> Uuid) -> Reply {
+        self.id.get_or_insert_with(|| {
+            let rid = parameters.split(';').find_map(|pair| pair.strip_prefix("rid="));
+            let id = rid.map_or_else(fresh, |rid| Uuid::new_v5(&Uuid::NAMESPACE_OID, rid.as_bytes()));
+            id.simple().to_string()
+        });
         Err(self.encode())
     }
 

@@ -10,6 +10,7 @@ use openraft_rt::Instant as _;
 use openraft_rt::Select2;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Limits;
 use super::budget::Budget;
@@ -43,7 +44,8 @@ impl<R: Runtime> Answerer<R> {
     /// Refuses a query, and counts it.
     pub(super) fn refuse(&self, plane: Plane, query: Query, refused: Refusal) {
         self.metrics.refused(plane.name(), refused.code.name());
-        query.respond(refused.into_reply());
+        let reply = refused.reply_to(&query.parameters, Uuid::new_v4);
+        query.respond(reply);
     }
 
     /// Waits for a barrier, then serves the reads. What is not served at its deadline is told so.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use odgm_transport::session::{Query, Sample};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use uuid::Uuid;
 
 use super::budget::{Budget, Reservation};
 use super::metrics::ShardMetrics;
@@ -67,7 +68,8 @@ impl Intake {
             if !others {
                 let refused = refusal::busy("too many requests under way");
                 self.metrics.refused(plane.name(), refused.code.name());
-                query.respond(refused.into_reply());
+                let reply = refused.reply_to(&query.parameters, Uuid::new_v4);
+                query.respond(reply);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use odgm_transport::session::{Query, ReplyStream};
 use openraft_rt::Instant as _;
+use uuid::Uuid;
 
 use super::answer::Answerer;
 use super::refusal;
@@ -45,7 +46,7 @@ impl<R: Runtime> Answerer<R> {
         if let Err(refused) = outcome {
             self.metrics.refused(plane.name(), refused.code.name());
             // The caller may have gone.
-            let _ = replies.send(refused.into_reply());
+            let _ = replies.send(refused.reply_to("", Uuid::new_v4));
         }
     }
 
@@ -85,7 +86,8 @@ impl<R: Runtime> Answerer<R> {
         self.metrics.reads_ok(plane).increment(1);
         if let Some(key) = list.concrete.as_ref().filter(|_| count == 0) {
             let head = view.head(&key.object).map_err(refusal::of)?;
-            let _ = replies.send(not_found(head.map_or(0, |head| head.entries)).into_reply());
+            let refused = not_found(head.map_or(0, |head| head.entries));
+            let _ = replies.send(refused.reply_to("", Uuid::new_v4));
         }
         if list.end {
             let _ = replies.send(Err(self.voice.end(view.revision(), count, next.as_ref())));
