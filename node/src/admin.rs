@@ -123,7 +123,7 @@ fn describe(core: &Core, system: &SystemShard, name: &str) -> Result<Value, Refu
     let map = ClusterMap::read(&system.raft.view())?;
     let found = map.collections.iter().find(|(known, _)| known.as_str() == name);
     let (name, collection) =
-        found.ok_or_else(|| Refusal::new(Code::NotFound, format!("no collection {name:?}")))?;
+        found.ok_or_else(|| Refusal::new(Code::NoCollection, format!("no collection {name:?}")))?;
     Ok(summary(core, &map, name, &collection.record))
 }
 
@@ -245,6 +245,7 @@ fn refusal(error: ChangeError) -> Refusal {
             let code = match refused {
                 Refused::Invalid(_) => Code::InvalidParameter,
                 Refused::Unsupported(_) => Code::Unsupported,
+                Refused::NoCollection(_) => Code::NoCollection,
                 Refused::NotFound(_) => Code::NotFound,
                 Refused::Exists(_) => Code::Exists,
                 Refused::Quota(_) => Code::Quota,

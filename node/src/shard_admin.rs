@@ -61,21 +61,23 @@ fn declare(core: &Core, running: &Running, sender: &mpsc::Sender<Query>) -> Opti
 async fn answer(core: &Arc<Core>, running: &Running, query: &Query) -> Result<Value, Refusal> {
     let request = AdminRequest::parse(&core.config.cluster.root, query)?;
     match request.op.as_deref() {
-        None | Some("status") => {
-            let mut shown = status::replica(core, &running.raft);
-            shown["collection"] = json!(running.collection.as_str());
-            shown["partition"] = json!(running.partition.0);
-            shown["incarnation"] = json!(running.incarnation);
-            Ok(shown)
-        }
+        None | Some("status") => Ok(describe(core, running)),
         Some("transfer") => transfer(core, running, request.parameter("to")).await,
         Some("snapshot") => {
             running.raft.snapshot().await?;
-            Ok(status::replica(core, &running.raft))
+            Ok(describe(core, running))
         }
         Some("compact") => Err(Refusal::new(Code::Unsupported, "op=compact is not supported yet")),
         Some(op) => Err(request::unknown_op(op, "status, transfer, snapshot or compact")),
     }
+}
+
+fn describe(core: &Core, running: &Running) -> Value {
+    let mut shown = status::replica(core, &running.raft);
+    shown["collection"] = json!(running.collection.as_str());
+    shown["partition"] = json!(running.partition.0);
+    shown["incarnation"] = json!(running.incarnation);
+    shown
 }
 
 async fn transfer(core: &Core, running: &Running, to: Option<&str>) -> Result<Value, Refusal> {
@@ -89,8 +91,10 @@ async fn transfer(core: &Core, running: &Running, to: Option<&str>) -> Result<Va
     let target = others.iter().find(|(_, name)| to.is_none_or(|to| to == name));
     let Some((replica, name)) = target else {
         let names: Vec<&str> = others.iter().map(|(_, name)| name.as_str()).collect();
-        let message =
-            format!("no other voter {}, allowed are [{}]", to.unwrap_or_default(), names.join(", "));
+        let message = match to {
+            None => "no other replica can serve".to_owned(),
+            Some(to) => format!("{to:?} is no other voter, allowed are [{}]", names.join(", ")),
+        };
         return Err(Refusal::new(Code::InvalidParameter, message));
     };
     running.raft.transfer_leader(*replica).await?;

@@ -2,8 +2,9 @@
 //! in text, lists become tables.
 
 use bytes::Bytes;
-use odgm_shard::client::{CollectionMeta, GridClient};
+use odgm_shard::client::{ClientError, CollectionMeta, GridClient};
 use odgm_shard::object::CollectionName;
+use odgm_shard::protocol::{Code, Refusal};
 use serde_json::{Map, Value, json};
 
 use super::arguments::{Collection, Node, Shard, ShardArgument};
@@ -98,6 +99,14 @@ pub(super) async fn shard(client: &GridClient, format: Format, command: Shard) -
         Shard::Snapshot { shard } => (shard, "snapshot", None),
         Shard::Compact { shard } => (shard, "compact", None),
     };
+    // A shard that does not exist gives no answer at all: the records say so.
+    if let Ok(collection) = CollectionName::parse(&collection) {
+        let meta = client.meta(&collection).await?;
+        if partition >= meta.partitions {
+            let message = format!("{collection} has partitions 0 to {}", meta.partitions.saturating_sub(1));
+            return Err(ClientError::Refused(Refusal::new(Code::NoCollection, message)).into());
+        }
+    }
     let parameters: Vec<_> = to.as_deref().map(|to| ("to", to)).into_iter().collect();
     show(
         format,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use odgm_shard::client::{self, ClientError, GridClient, PutCondition, Selected};
 use odgm_shard::object::{ObjectId, Partition};
+use odgm_shard::protocol::{Code, Refusal};
 use serde_json::{Value, json};
 
 use super::arguments::{
@@ -280,9 +281,10 @@ async fn partition_of_txn(client: &GridClient, txn: &Txn, body: &Value) -> Resul
         let partition = client.partition(&txn.collection, &id).await?;
         match &found {
             Some((other, first)) if *other != partition => {
-                return Err(Failure::Refused(format!(
+                let message = format!(
                     "a transaction stays in one partition: {first:?} is in {other}, {object:?} in {partition}"
-                )));
+                );
+                return Err(ClientError::Refused(Refusal::new(Code::WrongPartition, message)).into());
             }
             _ => found = Some((partition, object.to_owned())),
         }

@@ -216,6 +216,7 @@ fn a_transaction_takes_one_branch_or_is_refused_whole() {
     // alice is in partition 3 of 4, bob in 0.
     let apart = txn(r#"{"then":[{"delete":{"object":"alice"}},{"delete":{"object":"bob"}}]}"#);
     assert_eq!(apart.status.code(), Some(1), "{apart:?}");
+    assert!(stderr(&apart).contains("WRONG_PARTITION"), "{apart:?}");
     assert_eq!(txn("{").status.code(), Some(2));
     let nonsense = txn(r#"{"then":[{"put":{"object":"alice"}}]}"#);
     assert!(stderr(&nonsense).contains("INVALID_PARAMETER"), "{nonsense:?}");
@@ -267,11 +268,16 @@ fn collections_nodes_and_shards_are_administered() {
     names.sort_unstable();
     assert_eq!(names, ["default", "users"]);
     assert_eq!(node.json(&["collection", "describe", "users"])["partitions"], 2);
-    assert!(node.refused(&["collection", "describe", "nothing"]).contains("NOT_FOUND"));
+    assert!(node.refused(&["collection", "describe", "nothing"]).contains("NO_COLLECTION"));
+    assert!(node.refused(&["collection", "delete", "nothing"]).contains("NO_COLLECTION"));
     assert_eq!(node.json(&["meta", "users"])["hash"], "crc32");
     assert!(node.done(&["cluster", "status"]).contains("users/1"));
     assert_eq!(node.json(&["node", "list"])[0]["name"], "odgm-0");
     assert_eq!(node.json(&["shard", "status", "users/1"])["role"], "serving");
+    assert_eq!(node.json(&["shard", "snapshot", "users/1"])["partition"], 1);
+    for unknown in [&["shard", "status", "users/2"][..], &["shard", "status", "nothing/0"]] {
+        assert!(node.refused(unknown).contains("NO_COLLECTION"), "{unknown:?}");
+    }
     for later in [&["node", "drain", "odgm-0"][..], &["shard", "compact", "users/1"]] {
         assert!(node.refused(later).contains("UNSUPPORTED"), "{later:?}");
     }

@@ -18,6 +18,9 @@ pub enum Refused {
     /// A later version will do it.
     #[error("{0}")]
     Unsupported(String),
+    /// No collection of the name.
+    #[error("no collection {0:?}")]
+    NoCollection(String),
     /// What was named does not exist.
     #[error("{0} not found")]
     NotFound(String),
@@ -114,7 +117,7 @@ pub fn create_collection(
 /// When there is none of the name.
 pub fn delete_collection(map: &ClusterMap, name: &CollectionName) -> Result<Operation, Refused> {
     let collection =
-        map.collections.get(name).ok_or_else(|| Refused::NotFound(format!("collection {name}")))?;
+        map.collections.get(name).ok_or_else(|| Refused::NoCollection(name.as_str().to_owned()))?;
     let key = records::collection_key(name);
     Ok(txn(vec![records::unchanged(key.clone(), Some(collection.revision))], vec![Step::Delete { key }]))
 }
