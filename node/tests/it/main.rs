@@ -6,9 +6,12 @@ mod answer;
 mod cli;
 mod cli_node;
 mod config;
+mod contract;
 mod copies;
 mod freeze;
+mod input;
 mod kill;
 #[allow(dead_code, reason = "what a node can be made to suffer, whoever needs it")]
 mod processes;
 mod replace;
+mod stranger;

@@ -62,6 +62,14 @@ struct Process {
 impl Processes {
     /// Starts nodes `odgm-0`, `odgm-1` … and waits until each is ready.
     pub(crate) fn start(setup: &Setup) -> Self {
+        let mut processes = Self::prepare(setup);
+        (0..setup.nodes).for_each(|n| processes.restart(n));
+        (0..setup.nodes).for_each(|n| processes.await_ready(n));
+        processes
+    }
+
+    /// Nodes of which none runs yet.
+    pub(crate) fn prepare(setup: &Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let count = setup.nodes;
         let ports: Vec<[u16; 3]> = (0..count).map(|_| [free_port(), free_port(), free_port()]).collect();
@@ -88,10 +96,77 @@ impl Processes {
             let arguments = settings.into_iter().map(|setting| format!("--set={setting}")).collect();
             Process { child: None, arguments, clients, http, log: dir.path().join(format!("odgm-{n}.log")) }
         };
-        let mut processes = Processes { nodes: (0..count).map(node).collect(), dir: Some(dir) };
-        (0..count).for_each(|n| processes.restart(n));
-        (0..count).for_each(|n| processes.await_ready(n));
-        processes
+        Processes { nodes: (0..count).map(node).collect(), dir: Some(dir) }
+    }
+
+    /// A further process under the name of `node`, on its own ports and the data in `data_dir`; it does not run
+    /// yet. The others do not know of it.
+    pub(crate) fn add(&mut self, node: usize, data_dir: &std::path::Path) -> usize {
+        let number = self.count();
+        let (clients, cluster, http) = (free_port(), free_port(), free_port());
+        let mut arguments = self.nodes[node].arguments.clone();
+        arguments.extend([
+            format!("--set=node.data_dir={}", data_dir.display()),
+            format!("--set=cluster.listen={}", endpoint(cluster)),
+            format!("--set=zenoh.listen={}", endpoint(clients)),
+            format!("--set=http.listen=127.0.0.1:{http}"),
+        ]);
+        let log = self.dir().join(format!("process-{number}.log"));
+        self.nodes.push(Process { child: None, arguments, clients, http, log });
+        number
+    }
+
+    /// The directory of all of them.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.as_ref().expect("held until the end").path().to_owned()
+    }
+
+    /// The data of a node.
+    pub(crate) fn data_dir(&self, node: usize) -> PathBuf {
+        self.dir().join(format!("odgm-{node}"))
+    }
+
+    /// Resident memory of a process, in KiB.
+    pub(crate) fn resident_kib(&self, node: usize) -> u64 {
+        let pid = self.nodes[node].child.as_ref().expect("a node that runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+    }
+
+    /// The exit code of a process that ends by itself within `limit`; `None` when it runs on.
+    pub(crate) fn await_end(&mut self, node: usize, limit: Duration) -> Option<i32> {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            let child = self.nodes[node].child.as_mut().expect("a node that was started");
+            if let Some(status) = child.try_wait().unwrap() {
+                self.nodes[node].child = None;
+                return status.code();
+            }
+            std::thread::park_timeout(PAUSE);
+        }
+        None
+    }
+
+    /// One shard as a node shows it in `/status`.
+    pub(crate) fn shard(&self, node: usize, collection: &str) -> Option<Value> {
+        let status = self.status(node)?;
+        status["shards"].as_array()?.iter().find(|shard| shard["collection"] == collection).cloned()
+    }
+
+    /// Who serves the first partition of a collection, once somebody does.
+    pub(crate) fn await_serving(&self, collection: &str) -> usize {
+        let start = Instant::now();
+        loop {
+            let mut running = (0..self.count()).filter(|n| self.nodes[*n].child.is_some());
+            let serves =
+                |n: &usize| self.shard(*n, collection).is_some_and(|shard| shard["role"] == "serving");
+            if let Some(serving) = running.find(serves) {
+                return serving;
+            }
+            assert!(start.elapsed() < DEADLINE, "nobody serves {collection}");
+            std::thread::park_timeout(PAUSE);
+        }
     }
 
     /// How many nodes there are, running or not.

@@ -17,7 +17,7 @@ const SWEEP: Duration = Duration::from_secs(15);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A follower that lacks no more entries than this gets them from the log.
-const CLOSE: u64 = 256;
+const CLOSE: u64 = 32;
 
 /// Takes snapshots as they become due and removes old ones, until dropped.
 pub(crate) async fn keep<R: Runtime>(raft: Raft<R>, state: Arc<ReplicaState>, started: R::Instant) {
