@@ -14,16 +14,17 @@ use crate::cli::{odgm, odgm_with, stderr, stdout};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A node in a directory of its own.
-struct Node {
+pub(crate) struct Node {
     child: Child,
-    endpoint: String,
-    http: String,
+    pub(crate) endpoint: String,
+    pub(crate) cluster: String,
+    pub(crate) http: String,
     dir: tempfile::TempDir,
     settings: Vec<String>,
 }
 
 impl Node {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let at: Vec<String> = ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
@@ -35,7 +36,8 @@ impl Node {
         ];
         drop(ports);
         let child = Self::spawn(&settings, &dir);
-        let node = Node { child, endpoint: format!("tcp/{}", at[0]), http: at[2].clone(), dir, settings };
+        let (endpoint, cluster, http) = (format!("tcp/{}", at[0]), at[1].clone(), at[2].clone());
+        let node = Node { child, endpoint, cluster, http, dir, settings };
         node.await_ready();
         node
     }
@@ -54,12 +56,12 @@ impl Node {
         }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// The answer to an HTTP request; empty while nobody listens.
-    fn fetch(&self, path: &str) -> String {
+    pub(crate) fn fetch(&self, path: &str) -> String {
         use std::io::Write;
 
         let mut reply = String::new();
