@@ -43,6 +43,13 @@ pub(crate) fn readiness(core: &Core) -> Result<(), Vec<String>> {
                     reasons.push(format!("shard {name}/{partition} does not run: {why}"));
                 }
             }
+            // A shard of this node alone waits for nobody: it is not ready before clients are answered.
+            for (name, _, partition, shard) in map.shards().filter(|(.., shard)| shard.replicas.len() == 1) {
+                let running = core.shards.get(shard.group);
+                if running.is_some_and(|running| running.raft.status().borrow().role != Role::Serving) {
+                    reasons.push(format!("shard {name}/{partition} does not serve yet"));
+                }
+            }
             for (_, running) in core.shards.all() {
                 if let Some(failure) = &running.raft.status().borrow().failure {
                     reasons.push(format!(
