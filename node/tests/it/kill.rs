@@ -95,7 +95,7 @@ impl Round {
         let outage = round.write(0..half, Round::kill_the_leader).await;
         round.report("leader killed", &outage);
         round.verify().await;
-        let outage = round.write(half..each, Round::kill_all).await;
+        let outage = round.write(half..each, async |round| round.kill_all()).await;
         round.report("all killed", &outage);
         round.verify().await;
         let record = round.record();
@@ -171,14 +171,15 @@ impl Round {
         let outage =
             Outage { at: Instant::now(), partitions: served.map(|(partition, _)| partition).collect() };
         self.nodes.kill(victim);
-        let without = self.shared.created() + self.random.below(20 + self.each as u64);
-        self.shared.await_created(without.min(self.shared.created() + self.each as u64 / 4)).await;
+        // Fewer than are still to come.
+        let without = self.random.below(self.each as u64 / 4);
+        self.shared.await_created(self.shared.created() + without).await;
         self.nodes.restart(victim);
         self.nodes.await_ready(victim);
         outage
     }
 
-    async fn kill_all(&mut self) -> Outage {
+    fn kill_all(&mut self) -> Outage {
         let outage = Outage { at: Instant::now(), partitions: (0..self.shared.partitions).collect() };
         self.nodes.kill_all();
         (0..self.nodes.count()).for_each(|node| self.nodes.restart(node));

@@ -96,3 +96,50 @@ impl Record {
         last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(revisions: &[u64]) -> Record {
+        let at = Instant::now();
+        let changes = revisions.iter().map(|revision| Changed { at, partition: 0, revision: *revision });
+        Record { changes: changes.collect(), ..Record::default() }
+    }
+
+    fn increments(values: &[i64]) -> Record {
+        let increments = values.iter().map(|value| Incremented { counter: 0, by: 1, value: *value });
+        Record { increments: increments.collect(), ..Record::default() }
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_passes() {
+        assert_eq!(changes(&[2, 3, 1]).verify_revisions(2), [3, 0]);
+        assert_eq!(increments(&[2, 1]).verify_increments()[&0], 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "a hole or a repeat")]
+    fn a_change_that_was_lost_is_seen() {
+        changes(&[1, 3]).verify_revisions(1);
+    }
+
+    #[test]
+    #[should_panic(expected = "a hole or a repeat")]
+    fn a_revision_that_was_given_twice_is_seen() {
+        changes(&[1, 2, 2]).verify_revisions(1);
+    }
+
+    #[test]
+    #[should_panic(expected = "lost or counted twice")]
+    fn an_increment_that_counted_twice_is_seen() {
+        increments(&[1, 3]).verify_increments();
+    }
+
+    #[test]
+    #[should_panic(expected = "on another revision")]
+    fn a_conditional_put_over_another_is_seen() {
+        let swap = |from, to| Swapped { register: 0, from, to };
+        Record { swaps: vec![swap(0, 4), swap(0, 6)], ..Record::default() }.verify_swaps();
+    }
+}
