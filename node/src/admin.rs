@@ -25,6 +25,8 @@ use crate::{meta, request};
 
 /// Requests that wait; more are refused as busy.
 const QUEUE: usize = 64;
+/// How long a replacement waits for the new node to answer.
+const REPLACEMENT: Duration = Duration::from_secs(5);
 
 /// Declares the keys while this node serves the system shard, and answers; until the node stops.
 pub(crate) async fn serve(core: Arc<Core>) {
@@ -211,19 +213,27 @@ async fn replace(
     old: &str,
     request: &AdminRequest,
 ) -> Result<Value, Refusal> {
-    let waiting: BTreeMap<NodeId, (String, String)> = introductions(&core.links)
-        .await
-        .into_iter()
-        .filter(|hello| hello.cluster.is_none())
-        .map(|hello| (hello.node, (hello.name, hello.zone)))
-        .collect();
     let with = request.parameter("with").unwrap_or(old);
-    let mut candidates = waiting.iter().filter(|(_, (name, _))| name == with);
-    let found = candidates.next().or_else(|| {
-        let only = waiting.len() == 1 && request.parameter("with").is_none();
-        only.then(|| waiting.iter().next()).flatten()
-    });
-    let Some((new, (name, zone))) = found else {
+    let chosen = |waiting: &BTreeMap<NodeId, (String, String)>| {
+        let named = waiting.iter().find(|(_, (name, _))| name == with);
+        let found = named.or_else(|| {
+            let only = waiting.len() == 1 && request.parameter("with").is_none();
+            only.then(|| waiting.iter().next()).flatten()
+        });
+        found.map(|(new, (name, zone))| (*new, name.clone(), zone.clone()))
+    };
+    // A node that was just started, or is busy, may not answer the first time.
+    let deadline = core.now() + REPLACEMENT;
+    let (waiting, found) = loop {
+        let hellos = introductions(&core.links).await.into_iter().filter(|hello| hello.cluster.is_none());
+        let waiting = hellos.map(|hello| (hello.node, (hello.name, hello.zone))).collect();
+        let found = chosen(&waiting);
+        if found.is_some() || core.now() >= deadline {
+            break (waiting, found);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let Some((new, name, zone)) = found else {
         let names: Vec<&str> = waiting.values().map(|(name, _)| name.as_str()).collect();
         let message = format!(
             "no new node waits under the name {with:?}: start one with an empty data directory first (waiting: [{}])",
@@ -233,7 +243,7 @@ async fn replace(
     };
     // The records come first; whoever serves the system shard then tells the new node, until it knows.
     system
-        .change(|map| Ok((transaction::replace_node(map, old, *new, name, zone)?.0, ())))
+        .change(|map| Ok((transaction::replace_node(map, old, new, &name, &zone)?.0, ())))
         .await
         .map_err(refusal)?;
     Ok(json!({"replaced": old, "with": name, "id": new}))
