@@ -176,8 +176,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn map(nodes: u64) -> ClusterMap {
-        let mut map = ClusterMap::default();
-        map.counters = Some(Revised { revision: 1, record: Counters::after_founding(nodes as usize) });
+        let counters = Revised { revision: 1, record: Counters::after_founding(nodes as usize) };
+        let mut map = ClusterMap { counters: Some(counters), ..ClusterMap::default() };
         for n in 1..=nodes {
             let record = NodeRecord {
                 id: NodeId(n * 1000),
