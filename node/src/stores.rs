@@ -15,7 +15,7 @@ use odgm_shard::object::{GroupId, ReplicaId};
 use odgm_shard::replication::ChangeSink;
 use odgm_shard::replication::raft::{RaftParts, RaftRouter, ReplicaData};
 use odgm_shard::runtime::TokioRuntime;
-use odgm_storage::data::fjall::FjallEngine;
+use odgm_storage::data::FjallEngine;
 use odgm_storage::disk::{Disk, DiskLock, RealDisk};
 use odgm_storage::log::{AppendLog, AppendOnlyLogStorage};
 use odgm_storage::snapshot::FileSnapshots;

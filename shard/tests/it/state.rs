@@ -4,7 +4,6 @@
 mod commands;
 mod listing;
 mod model;
-mod rates;
 mod requests;
 mod table;
 

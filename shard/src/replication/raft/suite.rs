@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use odgm_storage::data::DataOptions;
-use odgm_storage::data::fjall::FjallEngine;
+use odgm_storage::data::FjallEngine;
 use odgm_storage::data::memory::MemoryData;
 use odgm_storage::disk::RealDisk;
 use odgm_storage::log::{AppendLog, AppendOnlyLogStorage, GroupId, LogOptions, LogPosition, MemoryLog};
