@@ -203,7 +203,7 @@ pub trait Session: Send + Sync + Debug {
     /// Publishes a sample; `Block` may block for seconds.
     fn publish(&self, sample: Sample, priority: Priority, congestion: Congestion) -> Result<()>;
 
-    /// Declares a key to publish on many times.
+    /// Declares a key to publish on many times. What is put is sent at once: batch before it.
     fn publisher(
         &self,
         key: &KeyExpr<'static>,

@@ -179,7 +179,10 @@ impl Session for ZenohSession {
             .declare_publisher(key.clone())
             .priority(convert::priority(priority))
             .congestion_control(convert::congestion(congestion))
-            .express(priority == Priority::RealTime)
+            // Whoever declares a publisher sends frames that are batches already. A lone message that zenoh
+            // would batch can wait for a whole tick of its timer, a millisecond, when the sending task finds
+            // the batch still locked by the writer (zenoh-transport, pipeline.rs).
+            .express(true)
             .allowed_destination(Locality::Remote)
             .wait()
             .map_err(session_error)?;
