@@ -1,6 +1,6 @@
 //! The disk as own files see it: every byte that this crate writes itself goes through [`Disk`].
 //!
-//! Two disks: [`RealDisk`], and under feature `testing` [`SimDisk`], which loses, tears and reorders
+//! Two disks: [`RealDisk`], and under feature `testing` `SimDisk`, which loses, tears and reorders
 //! what was not synced. A file's bytes are durable after [`DiskFile::sync_data`]; its *name* is durable
 //! after [`Disk::sync_dir`] of the directory that holds it. Nothing else promises anything.
 

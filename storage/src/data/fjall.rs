@@ -2,7 +2,7 @@
 //!
 //! A [`FjallEngine`] belongs to a node: its shards share a block cache and a budget for memtables.
 //! What this module holds to, and why:
-//! - Memtables are rotated by [`memtables`] alone, never by fjall, whose own rotation can fill the queue
+//! - Memtables are rotated by `memtables` alone, never by fjall, whose own rotation can fill the queue
 //!   that its workers drain, and has no limit over databases. Each database has two workers.
 //! - Everything is read through a snapshot of the database, taken when a batch is complete: reads
 //!   beside it, or a snapshot taken at another moment, may see half a batch.
