@@ -73,8 +73,12 @@ impl Processes {
         let dir = tempfile::tempdir().unwrap();
         let count = setup.nodes;
         let ports: Vec<[u16; 3]> = (0..count).map(|_| [free_port(), free_port(), free_port()]).collect();
-        let all =
-            |which: usize| ports.iter().map(|ports| endpoint(ports[which])).collect::<Vec<_>>().join(",");
+        // Without its own: what is made of these settings later, such as a copy, does not know the original.
+        let others = |n: usize, which: usize| {
+            let others = ports.iter().enumerate().filter(|(other, _)| *other != n);
+            let endpoints: Vec<String> = others.map(|(_, ports)| endpoint(ports[which])).collect();
+            format!("[{}]", endpoints.join(", "))
+        };
         let node = |n: usize| {
             let [clients, cluster, http] = ports[n];
             let mut settings = vec![
@@ -83,9 +87,9 @@ impl Processes {
                 "cluster.bootstrap=odgm-0".to_owned(),
                 format!("cluster.expected_nodes={count}"),
                 format!("cluster.listen={}", endpoint(cluster)),
-                format!("cluster.peers={}", all(1)),
+                format!("cluster.peers={}", others(n, 1)),
                 format!("zenoh.listen={}", endpoint(clients)),
-                format!("zenoh.connect={}", all(0)),
+                format!("zenoh.connect={}", others(n, 0)),
                 format!("http.listen=127.0.0.1:{http}"),
                 format!(
                     "collections=[{{name: default, partitions: {}, replicas: {count}}}]",
