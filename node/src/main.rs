@@ -1,6 +1,7 @@
 //! The odgm program.
 
-/// A node allocates on many threads and frees on others; glibc's allocator was a tenth of its time.
+/// A node allocates on many threads and frees on others; under load a tenth of its sampled time went to
+/// the allocator of glibc.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
