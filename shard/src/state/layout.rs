@@ -5,8 +5,7 @@
 //! | `Data` | object `00 00` | head: version byte 1, then bincode of [`Head`] |
 //! | `Data` | object `00 01` | own value: version byte 1, bincode of the record's header, then the payload |
 //! | `Data` | object `00 02` entry | an entry's value, laid out alike |
-//! | `Index` | `72` rid | remembered answer: version byte 1, then bincode of [`Remembered`] |
-//! | `Index` | `71` place (8, big-endian) | version byte 1, then bincode of [`Queued`]: the answers in order of their age |
+//! | `Index` | `71` place (8, big-endian) | remembered answer: version byte 1, then bincode of [`Remembered`], in order of age |
 //! | `Meta` | `counters` | version byte 1, then bincode of [`Counters`] |
 //! | `Meta` | `membership` | the log's last membership, opaque |
 //!
@@ -29,7 +28,6 @@ const VERSION: u8 = 1;
 const HEAD: u8 = 0;
 const OWN: u8 = 1;
 const ENTRY: u8 = 2;
-const RID: u8 = b'r';
 const QUEUE: u8 = b'q';
 
 /// `Meta`: the counters.
@@ -72,20 +70,12 @@ struct StoredHeader {
 /// The answer of a command that came with a request id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remembered {
+    pub(crate) rid: Bytes,
     /// xxh3-128 of the operation's encoding.
     pub(crate) operation: u128,
     /// The log time at which it was applied, NTP64.
     pub(crate) time: u64,
-    /// Where it stands in the queue.
-    pub(crate) place: u64,
     pub(crate) outcome: Outcome,
-}
-
-/// One place of the queue in which answers are forgotten.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Queued {
-    pub(crate) time: u64,
-    pub(crate) rid: Bytes,
 }
 
 /// What the partition counts.
@@ -166,11 +156,7 @@ fn parse_row_checked(key: &[u8]) -> Option<Row> {
     }
 }
 
-pub(crate) fn rid_key(rid: &[u8]) -> Bytes {
-    [&[RID], rid].concat().into()
-}
-
-pub(crate) fn queue_key(place: u64) -> Bytes {
+pub(crate) fn request_key(place: u64) -> Bytes {
     [&[QUEUE][..], &place.to_be_bytes()].concat().into()
 }
 

@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use bytes::Bytes;
 use odgm_storage::data::{DataView, Direction, Keyspace, WriteBatch};
 
-use super::layout::{self, Head, Queued, Remembered, Row, Stored};
+use super::layout::{self, Head, Remembered, Row, Stored};
 use super::view::read_head;
 use crate::Result;
 use crate::object::{EntryName, ObjectId, ObjectKey};
@@ -31,21 +30,14 @@ pub(crate) struct Overlay<'a> {
     heads: HashMap<ObjectId, Cell<Head>>,
     /// Ordered as the rows are, so that an object's entries are found.
     values: BTreeMap<ObjectKey, Cell<Stored>>,
-    requests: HashMap<Bytes, Option<Remembered>>,
-    queue: HashMap<u64, Option<Queued>>,
+    /// By place.
+    requests: HashMap<u64, Option<Remembered>>,
     undo: Option<Vec<Undo>>,
 }
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(view: &'a dyn DataView) -> Self {
-        Overlay {
-            view,
-            heads: HashMap::new(),
-            values: BTreeMap::new(),
-            requests: HashMap::new(),
-            queue: HashMap::new(),
-            undo: None,
-        }
+        Overlay { view, heads: HashMap::new(), values: BTreeMap::new(), requests: HashMap::new(), undo: None }
     }
 
     pub(crate) fn head(&mut self, object: &ObjectId) -> Result<Option<Head>> {
@@ -100,28 +92,17 @@ impl<'a> Overlay<'a> {
         Ok(present.into_iter().filter_map(|(entry, is_there)| is_there.then_some(entry)).collect())
     }
 
-    pub(crate) fn remembered(&self, rid: &Bytes) -> Result<Option<Remembered>> {
-        if let Some(remembered) = self.requests.get(rid) {
+    /// The answer remembered at a place.
+    pub(crate) fn remembered(&self, place: u64) -> Result<Option<Remembered>> {
+        if let Some(remembered) = self.requests.get(&place) {
             return Ok(remembered.clone());
         }
-        let row = self.view.get(Keyspace::Index, &layout::rid_key(rid))?;
+        let row = self.view.get(Keyspace::Index, &layout::request_key(place))?;
         row.map(|row| layout::decode_record("remembered request", &row)).transpose()
     }
 
-    pub(crate) fn remember(&mut self, rid: &Bytes, remembered: Option<Remembered>) {
-        self.requests.insert(rid.clone(), remembered);
-    }
-
-    pub(crate) fn queued(&self, place: u64) -> Result<Option<Queued>> {
-        if let Some(queued) = self.queue.get(&place) {
-            return Ok(queued.clone());
-        }
-        let row = self.view.get(Keyspace::Index, &layout::queue_key(place))?;
-        row.map(|row| layout::decode_record("queue of requests", &row)).transpose()
-    }
-
-    pub(crate) fn enqueue(&mut self, place: u64, queued: Option<Queued>) {
-        self.queue.insert(place, queued);
+    pub(crate) fn remember(&mut self, place: u64, remembered: Option<Remembered>) {
+        self.requests.insert(place, remembered);
     }
 
     /// From here on changes can be taken back.
@@ -165,13 +146,9 @@ impl<'a> Overlay<'a> {
             let row = cell.record.map(|stored| layout::encode_stored(&stored));
             batch.operations.push((Keyspace::Data, layout::value_key(&key), row));
         }
-        for (rid, remembered) in self.requests {
+        for (place, remembered) in self.requests {
             let row = remembered.map(|remembered| layout::encode_record(&remembered));
-            batch.operations.push((Keyspace::Index, layout::rid_key(&rid), row));
-        }
-        for (place, queued) in self.queue {
-            let row = queued.map(|queued| layout::encode_record(&queued));
-            batch.operations.push((Keyspace::Index, layout::queue_key(place), row));
+            batch.operations.push((Keyspace::Index, layout::request_key(place), row));
         }
         batch
     }

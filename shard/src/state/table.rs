@@ -46,7 +46,8 @@ pub struct ObjectTable {
     storage: Arc<dyn ApplicationDataStorage>,
     counters: Counters,
     membership: Option<Bytes>,
-    requests: Requests,
+    /// `None` after a call that failed half-way: read anew by the next one.
+    requests: Option<Requests>,
 }
 
 impl ObjectTable {
@@ -58,8 +59,9 @@ impl ObjectTable {
         let view = storage.view();
         let counters = read_counters(view.as_ref())?;
         let membership = view.get(Keyspace::Meta, layout::MEMBERSHIP)?;
+        let requests = Some(Requests::load(view.as_ref(), &counters)?);
         drop(view);
-        Ok(ObjectTable { storage, counters, membership, requests: Requests::default() })
+        Ok(ObjectTable { storage, counters, membership, requests })
     }
 
     /// The last position applied.
@@ -96,7 +98,10 @@ impl ObjectTable {
     pub fn apply(&mut self, inputs: Vec<(Position, Input)>) -> Result<Applied> {
         let view = self.storage.view();
         let mut counters = self.counters;
-        let mut requests = std::mem::take(&mut self.requests);
+        let mut requests = match self.requests.take() {
+            Some(requests) => requests,
+            None => Requests::load(view.as_ref(), &counters)?,
+        };
         let (overlay, membership, applied) = run(view.as_ref(), &mut counters, &mut requests, inputs)?;
         let mut batch = overlay.into_batch();
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
@@ -106,7 +111,7 @@ impl ObjectTable {
         drop(view);
         self.storage.write(batch, Durability::Later)?;
         self.counters = counters;
-        self.requests = requests;
+        self.requests = Some(requests);
         self.membership = membership.or_else(|| self.membership.take());
         Ok(applied)
     }
