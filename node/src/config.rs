@@ -6,6 +6,7 @@
 
 use odgm_shard::cluster::CollectionSpec;
 use odgm_shard::cluster::collection::{DEFAULT_PARTITIONS, EventsSpec, Replication};
+pub use odgm_shard::replication::raft::ReadMode;
 use serde::{Deserialize, Serialize};
 
 mod check;
@@ -385,11 +386,17 @@ pub struct RaftOptions {
     /// A follower that hears nothing for a time out of this range stands for election. Default
     /// `400ms..600ms`.
     pub election: PeriodRange,
+    /// How a leader confirms linearizable reads. Default `lease`.
+    pub reads: ReadMode,
 }
 
 impl Default for RaftOptions {
     fn default() -> Self {
-        RaftOptions { heartbeat: Period::from_millis(100), election: PeriodRange::from_millis(400, 600) }
+        RaftOptions {
+            heartbeat: Period::from_millis(100),
+            election: PeriodRange::from_millis(400, 600),
+            reads: ReadMode::default(),
+        }
     }
 }
 

@@ -91,6 +91,7 @@ impl NodeConfig {
             heartbeat: self.raft.heartbeat.duration(),
             election_min: self.raft.election.min.duration(),
             election_max: self.raft.election.max.duration(),
+            reads: self.raft.reads,
             inflight_bytes: self.limits.inflight_bytes.bytes(),
             rid_window: self.limits.rid_window.duration(),
             ..RaftOptions::default()

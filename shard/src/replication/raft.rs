@@ -25,7 +25,7 @@ mod suite;
 mod types;
 mod writes;
 
-pub use options::RaftOptions;
+pub use options::{RaftOptions, ReadMode};
 pub use router::{RAFT_MESSAGE, RaftRouter};
 pub use shard::{Progress, RaftParts, RaftShard};
 pub use snapshot::ReplicaData;

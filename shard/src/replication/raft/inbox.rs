@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use odgm_transport::link::ReplyToken;
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use openraft_rt::Instant;
 use tokio::sync::mpsc;
 
@@ -115,6 +115,8 @@ pub(crate) struct Desk<R: Runtime> {
     pub(crate) snapshots: Arc<SnapshotSet>,
     pub(crate) puller: Puller<R>,
     pub(crate) started: R::Instant,
+    /// Until when no vote is given, except to whom its leader hands over.
+    pub(crate) embargo: Option<R::Instant>,
 }
 
 /// Handles everything but appends until the mailbox is closed.
@@ -148,6 +150,9 @@ impl<R: Runtime> Desk<R> {
             Kind::Append => Err("an append beside its stream".to_owned()),
             Kind::Heartbeat => self.heartbeat(message::decode_append(body)).await,
             Kind::Vote => match message::decode_vote_request(body) {
+                Ok(request) if self.withholds_vote(&request) => {
+                    Err("no vote shortly after the start".to_owned())
+                }
                 Ok(request) => match self.raft.vote(request).await {
                     Ok(response) => Ok(message::encode_vote_response(&response)),
                     Err(error) => Err(error.to_string()),
@@ -155,6 +160,9 @@ impl<R: Runtime> Desk<R> {
                 Err(malformed) => Err(malformed.to_string()),
             },
             Kind::PreVote => match message::decode_vote_request(body) {
+                Ok(request) if self.withholds_vote(&request) => {
+                    Err("no vote shortly after the start".to_owned())
+                }
                 Ok(request) => match self.raft.pre_vote(request).await {
                     Ok(response) => Ok(message::encode_vote_response(&response)),
                     Err(error) => Err(error.to_string()),
@@ -189,6 +197,12 @@ impl<R: Runtime> Desk<R> {
             Ok(answer) => reply.send(answer),
             Err(reason) => reply.refuse(reason),
         }
+    }
+
+    /// A lease that this replica granted before its start is not on disk: it holds it by granting no vote until the
+    /// lease would be over.
+    fn withholds_vote(&self, request: &VoteRequest<Types<R>>) -> bool {
+        !request.leadership_transfer && self.embargo.is_some_and(|end| R::Instant::now() < end)
     }
 
     async fn heartbeat(

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use openraft::ChangeMembers;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
-use openraft_rt::WatchReceiver;
+use openraft_rt::{Instant as _, WatchReceiver};
 
 use super::RaftShard;
 use super::types::{Member, Types};
@@ -113,11 +113,15 @@ impl<R: Runtime> RaftShard<R> {
     }
 
     /// Campaigns now (with pre-vote), instead of waiting for the election timeout: for when the leader's node is
-    /// known to be gone. The others refuse while they trust their leader's lease.
+    /// known to be gone. The others refuse while they trust their leader's lease; and shortly after its start
+    /// this replica does nothing, since it may have granted a lease before.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the replica is stopped.
     pub async fn campaign(&self) -> Result<()> {
+        if self.embargo.is_some_and(|end| R::Instant::now() < end) {
+            return Ok(());
+        }
         let asked = self.raft.trigger().elect(true).await;
         asked.map_err(|fatal| Error::Unavailable(fatal.to_string()))
     }

@@ -6,6 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// How a leader makes sure that it still leads before it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadMode {
+    /// By its lease: a quorum answered within three quarters of `election_max`, for all of which no other can be
+    /// elected. Needs clocks that run at the same rate within a tenth, and that do not stand still while
+    /// the machine is paused. Without a lease, as `Index`.
+    #[default]
+    Lease,
+    /// By a round to a quorum for each batch of reads (Raft §6.4, ReadIndex): needs no clock.
+    Index,
+}
+
 /// How a Raft shard behaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -16,6 +29,9 @@ pub struct RaftOptions {
     pub election_min: Duration,
     /// The longest; also for how long a follower trusts a leader it has heard.
     pub election_max: Duration,
+    /// How linearizable reads are confirmed. The same on all replicas: a replica that reads by `Index` still
+    /// honours the leases of the others.
+    pub reads: ReadMode,
     /// After how long a write, a barrier or a change of membership gives up; its outcome is unknown then.
     pub deadline: Duration,
     /// Bytes of commands that may be under way in this shard; more is refused as busy.
@@ -44,6 +60,7 @@ impl Default for RaftOptions {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(400),
             election_max: Duration::from_millis(600),
+            reads: ReadMode::default(),
             deadline: Duration::from_secs(10),
             inflight_bytes: 64 << 20,
             batch_commands: 1024,
@@ -59,6 +76,18 @@ impl Default for RaftOptions {
 }
 
 impl RaftOptions {
+    /// How old the last answer of a quorum may be for a read by lease. Voters grant no vote for `election_max`
+    /// after they heard their leader: the difference is for clocks that run unlike.
+    pub(super) fn lease(&self) -> Duration {
+        self.election_max * 3 / 4
+    }
+
+    /// For how long after its start a replica takes no part in elections: the lease that it may have granted
+    /// before is not on disk.
+    pub(super) fn embargo(&self) -> Duration {
+        self.election_max * 11 / 10
+    }
+
     /// Refuses values that cannot work together.
     ///
     /// # Errors

@@ -1,13 +1,17 @@
-//! Read barriers: ReadIndex, one round for all that came before it began.
+//! Read barriers: by the leader's lease while it has one, else by ReadIndex (Raft §6.4), one round for all that
+//! came before it began.
+
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
-use openraft::ReadPolicy;
+use openraft::LinearizerOption;
 use openraft::errors::{LinearizableReadError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::inbox::Raft;
+use super::options::{RaftOptions, ReadMode};
 use super::writes::forward_error;
 use crate::runtime::Runtime;
 use crate::{Error, Result};
@@ -47,7 +51,11 @@ impl Reads {
 }
 
 /// Confirms leadership for what comes, until the queue is closed.
-pub(crate) async fn confirm<R: Runtime>(raft: Raft<R>, barriers: Barriers) {
+pub(crate) async fn confirm<R: Runtime>(raft: Raft<R>, options: RaftOptions, barriers: Barriers) {
+    let freshness = match options.reads {
+        ReadMode::Lease => options.lease(),
+        ReadMode::Index => Duration::ZERO,
+    };
     let mut queue = barriers.queue;
     let mut rounds = FuturesUnordered::new();
     loop {
@@ -69,7 +77,7 @@ pub(crate) async fn confirm<R: Runtime>(raft: Raft<R>, barriers: Barriers) {
         }
         let raft = raft.clone();
         rounds.push(async move {
-            let outcome = round(&raft).await;
+            let outcome = round(&raft, freshness).await;
             for waiter in waiters {
                 // Whoever gave up waiting is gone.
                 let _ = waiter.send(outcome.clone());
@@ -79,8 +87,9 @@ pub(crate) async fn confirm<R: Runtime>(raft: Raft<R>, barriers: Barriers) {
     while rounds.next().await.is_some() {}
 }
 
-async fn round<R: Runtime>(raft: &Raft<R>) -> Result<()> {
-    match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+/// Waits until a quorum has answered within `freshness`; asks it when none has.
+async fn round<R: Runtime>(raft: &Raft<R>, freshness: Duration) -> Result<()> {
+    match raft.ensure_linearizable(LinearizerOption::new(Some(freshness), true)).await {
         Ok(_) => Ok(()),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
             Err(forward_error(&forward))

@@ -74,6 +74,8 @@ pub struct RaftShard<R: Runtime> {
     group: GroupId,
     replica: ReplicaId,
     pub(super) options: RaftOptions,
+    /// Until when it takes no part in elections.
+    pub(super) embargo: Option<R::Instant>,
     pub(super) raft: Raft<R>,
     state: Arc<ReplicaState>,
     status: watch::Receiver<ShardStatus>,
@@ -117,9 +119,19 @@ impl<R: Runtime> RaftShard<R> {
             window_bytes: options.window_bytes,
             streams: Arc::new(AtomicU64::new(R::random())),
         };
+        // Without a vote on disk it never followed anybody, so it granted no lease.
+        let embargo = log.vote().map(|_| started + options.embargo());
         let machine = StateMachine::<R>::new(state.clone(), sink, started);
         let log = Log::<R>::new(log, state.snapshots.restorable());
-        let raft = match Raft::<R>::new(replica.0, config(&options)?, network, log, machine).await {
+        let raft = match Raft::<R>::new(
+            replica.0,
+            config(&options, embargo.is_none())?,
+            network,
+            log,
+            machine,
+        )
+        .await
+        {
             Ok(raft) => raft,
             Err(fatal) => {
                 router.unregister(group);
@@ -136,21 +148,29 @@ impl<R: Runtime> RaftShard<R> {
             snapshots: state.snapshots.clone(),
             puller: Puller::new(router.clone(), state.snapshots.clone(), group, replica.0),
             started,
+            embargo,
         };
         let mut tasks = vec![
             R::spawn(inbox::serve_appends(raft.clone(), mailbox.appends)),
             R::spawn(inbox::serve_others(desk, mailbox.others)),
             R::spawn(status::publish(raft.clone(), status_sender)),
         ];
+        if let Some(end) = embargo {
+            let (token, raft) = (stop.clone(), raft.clone());
+            tasks.push(R::spawn(async move {
+                let over = token.run_until_cancelled(R::sleep_until(end)).await;
+                raft.runtime_config().elect(over.is_some());
+            }));
+        }
         let until = |token: &CancellationToken| token.clone();
         let (propose, confirm) = (raft.clone(), raft.clone());
         let (token, own) = (until(&stop), options.clone());
         tasks.push(R::spawn(async move {
             let _ = token.run_until_cancelled(writes::propose(propose, own, proposals)).await;
         }));
-        let token = until(&stop);
+        let (token, own) = (until(&stop), options.clone());
         tasks.push(R::spawn(async move {
-            let _ = token.run_until_cancelled(reads::confirm(confirm, barriers)).await;
+            let _ = token.run_until_cancelled(reads::confirm(confirm, own, barriers)).await;
         }));
         let (token, keeper) = (until(&stop), housekeeping::keep(raft.clone(), state.clone(), started));
         tasks.push(R::spawn(async move {
@@ -158,8 +178,20 @@ impl<R: Runtime> RaftShard<R> {
         }));
 
         let tasks = Arc::new(Mutex::new(tasks));
-        let shard =
-            RaftShard { group, replica, options, raft, state, status, writes, reads, router, stop, tasks };
+        let shard = RaftShard {
+            group,
+            replica,
+            options,
+            embargo,
+            raft,
+            state,
+            status,
+            writes,
+            reads,
+            router,
+            stop,
+            tasks,
+        };
         shard.elect_alone().await?;
         Ok(Arc::new(shard))
     }
@@ -270,7 +302,7 @@ impl<R: Runtime> RaftShard<R> {
     }
 }
 
-fn config(options: &RaftOptions) -> Result<Arc<Config>> {
+fn config(options: &RaftOptions, elects: bool) -> Result<Arc<Config>> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (heartbeat, max) = (ms(options.heartbeat), ms(options.election_max));
     let config = Config {
@@ -286,6 +318,7 @@ fn config(options: &RaftOptions) -> Result<Arc<Config>> {
         purge_batch_size: 1,
         api_channel_size: Some(4096),
         notification_channel_size: Some(4096),
+        enable_elect: elects,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(2 * max + heartbeat),

@@ -1,14 +1,18 @@
-//! Commands become log entries: proposed at once when nothing is under way, gathered while something is.
+//! Commands become log entries: proposed at once when few are under way, gathered while many are.
 //!
 //! Commands are proposed in the order in which they were given. Admission is by bytes, so that neither a slow
 //! disk nor a lost quorum can fill the memory.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Stream, StreamExt};
 use odgm_transport::timer::BoxFuture;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::impls::OneshotResponder;
@@ -116,64 +120,141 @@ fn size(command: &Command) -> usize {
     body + COMMAND_OVERHEAD_BYTES
 }
 
+/// How long the first command of a new batch may wait for others that are likely to come: those that were
+/// answered together are followed together.
+const LINGER: Duration = Duration::from_millis(1);
+
+/// When to propose what waits. A log entry costs about the same whatever it holds, so under load few large ones
+/// are better than many small ones: a batch is proposed beside others only once it is as large as
+/// what is under way (the rule of group commit, as PostgreSQL's commit_siblings). A lone client never waits.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Commands under way at a time, lately.
+    usual: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    Propose,
+    /// For more commands, or the end of a batch.
+    Wait,
+    /// As `Wait`, but not for long: nothing is under way.
+    Linger,
+}
+
+impl Pace {
+    fn decide(&self, waiting: usize, under_way: usize) -> Decision {
+        match (waiting, under_way) {
+            (0, _) => Decision::Wait,
+            (_, 0) if waiting * 2 >= self.usual => Decision::Propose,
+            (_, 0) => Decision::Linger,
+            _ if waiting >= under_way => Decision::Propose,
+            _ => Decision::Wait,
+        }
+    }
+
+    /// A batch was proposed; this many commands are under way now.
+    fn proposed(&mut self, under_way: usize) {
+        self.usual = under_way.max(self.usual * 3 / 4);
+    }
+}
+
 type Done<R> = (Vec<Waiter>, Option<ClientWriteResult<Types<R>>>);
+
+/// What happens next.
+enum Event<R: Runtime> {
+    Command(Option<Pending>),
+    Done(Option<Done<R>>),
+    Lingered,
+}
 
 /// Proposes what comes, until the queue is closed and everything is answered.
 pub(crate) async fn propose<R: Runtime>(raft: Raft<R>, options: RaftOptions, proposals: Proposals) {
     let mut queue = proposals.queue;
-    let mut under_way: FuturesUnordered<BoxFuture<'static, Done<R>>> = FuturesUnordered::new();
+    let mut waiting = VecDeque::new();
+    let mut batches: FuturesUnordered<BoxFuture<'static, Done<R>>> = FuturesUnordered::new();
+    let mut under_way = 0;
+    let mut pace = Pace::default();
+    let mut linger: Option<Pin<Box<R::Sleep>>> = None;
     let mut open = true;
-    while open || !under_way.is_empty() {
-        let first = if under_way.is_empty() {
-            queue.recv().await
-        } else if !open || under_way.len() >= options.batches_inflight {
-            finish_one(&mut under_way).await;
-            continue;
-        } else {
-            match select(std::pin::pin!(queue.recv()), under_way.next()).await {
-                Either::Left((first, _)) => first,
-                Either::Right((done, _)) => {
-                    answer(done);
-                    continue;
+    while open || !waiting.is_empty() || !batches.is_empty() {
+        waiting.extend(std::iter::from_fn(|| queue.try_recv().ok()));
+        let decision = match pace.decide(waiting.len(), under_way) {
+            _ if batches.len() >= options.batches_inflight => Decision::Wait,
+            _ if !open && !waiting.is_empty() => Decision::Propose,
+            decision => decision,
+        };
+        match decision {
+            Decision::Propose => {
+                linger = None;
+                let (payload, waiters) = gather::<R>(&mut waiting, &options);
+                let (responder, result) = OneshotResponder::new_pair();
+                match raft.client_write_ff(payload, Some(responder)).await {
+                    Ok(()) => {
+                        under_way += waiters.len();
+                        pace.proposed(under_way);
+                        batches.push(Box::pin(async move { (waiters, result.await.ok()) }));
+                    }
+                    Err(fatal) => fail(waiters, &Error::Unavailable(fatal.to_string())),
                 }
+                continue;
             }
-        };
-        let Some(first) = first else {
-            open = false;
-            continue;
-        };
-        let (payload, waiting) = gather::<R>(first, &mut queue, &options);
-        let (responder, result) = OneshotResponder::new_pair();
-        match raft.client_write_ff(payload, Some(responder)).await {
-            Ok(()) => under_way.push(Box::pin(async move { (waiting, result.await.ok()) })),
-            Err(fatal) => fail(waiting, &Error::Unavailable(fatal.to_string())),
+            Decision::Wait => linger = None,
+            Decision::Linger => {
+                linger.get_or_insert_with(|| Box::pin(R::sleep(LINGER)));
+            }
+        }
+        match next(&mut queue, open, &mut batches, &mut linger).await {
+            Event::Command(Some(pending)) => waiting.push_back(pending),
+            Event::Command(None) => open = false,
+            Event::Done(done) => {
+                under_way -= done.as_ref().map_or(0, |(waiters, _)| waiters.len());
+                answer(done);
+            }
+            Event::Lingered => pace.usual = 0,
         }
     }
 }
 
-async fn finish_one<R: Runtime>(under_way: &mut (impl Stream<Item = Done<R>> + Unpin)) {
-    answer(under_way.next().await);
+/// The next command, the end of the first batch that ends, or of the time to linger.
+async fn next<R: Runtime>(
+    queue: &mut mpsc::UnboundedReceiver<Pending>,
+    open: bool,
+    batches: &mut FuturesUnordered<BoxFuture<'static, Done<R>>>,
+    linger: &mut Option<Pin<Box<R::Sleep>>>,
+) -> Event<R> {
+    poll_fn(|context| {
+        if !batches.is_empty()
+            && let Poll::Ready(done) = batches.poll_next_unpin(context)
+        {
+            return Poll::Ready(Event::Done(done));
+        }
+        if open && let Poll::Ready(command) = queue.poll_recv(context) {
+            return Poll::Ready(Event::Command(command));
+        }
+        match linger {
+            Some(sleep) => sleep.as_mut().poll(context).map(|()| Event::Lingered),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// One entry of what waits.
-fn gather<R: Runtime>(
-    first: Pending,
-    queue: &mut mpsc::UnboundedReceiver<Pending>,
-    options: &RaftOptions,
-) -> (Payload, Vec<Waiter>) {
+fn gather<R: Runtime>(waiting: &mut VecDeque<Pending>, options: &RaftOptions) -> (Payload, Vec<Waiter>) {
     let mut bytes = 0;
-    let (mut commands, mut waiting) = (Vec::new(), Vec::new());
-    let mut next = Some(first);
-    while let Some(Pending { command, waiter }) = next {
+    let (mut commands, mut waiters) = (Vec::new(), Vec::new());
+    while let Some(Pending { command, waiter }) = waiting.pop_front() {
         bytes += waiter.admitted.bytes as usize;
         commands.push(command);
-        waiting.push(waiter);
-        let full = waiting.len() >= options.batch_commands || bytes >= options.batch_bytes;
-        next = if full { None } else { queue.try_recv().ok() };
+        waiters.push(waiter);
+        if waiters.len() >= options.batch_commands || bytes >= options.batch_bytes {
+            break;
+        }
     }
     let rid_window_ms = u64::try_from(options.rid_window.as_millis()).unwrap_or(u64::MAX);
     let batch = Batch { time: R::wall_clock(), rid_window_ms, commands };
-    (encode_batch(&batch), waiting)
+    (encode_batch(&batch), waiters)
 }
 
 fn answer<R: Runtime>(done: Option<Done<R>>) {
@@ -221,5 +302,47 @@ pub(crate) fn forward_error<R: Runtime>(forward: &ForwardToLeader<Types<R>>) -> 
         ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => {
             Error::NotLeader { serving: forward.leader_node.map(|member| NodeId(member.node)) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_client_never_waits() {
+        let mut pace = Pace::default();
+        for _ in 0..10 {
+            assert_eq!(pace.decide(1, 0), Decision::Propose);
+            pace.proposed(1);
+        }
+    }
+
+    #[test]
+    fn two_clients_need_not_wait_for_each_other() {
+        let mut pace = Pace::default();
+        pace.proposed(1);
+        assert_eq!(pace.decide(1, 1), Decision::Propose);
+    }
+
+    #[test]
+    fn what_was_answered_together_is_gathered_again() {
+        let mut pace = Pace::default();
+        pace.proposed(16);
+        assert_eq!(pace.decide(1, 0), Decision::Linger);
+        assert_eq!(pace.decide(8, 0), Decision::Propose);
+        assert_eq!(pace.decide(7, 8), Decision::Wait);
+        assert_eq!(pace.decide(8, 8), Decision::Propose);
+        assert_eq!(pace.decide(0, 0), Decision::Wait);
+    }
+
+    #[test]
+    fn a_crowd_that_has_gone_is_forgotten() {
+        let mut pace = Pace::default();
+        pace.proposed(16);
+        for _ in 0..10 {
+            pace.proposed(1);
+        }
+        assert_eq!(pace.decide(1, 0), Decision::Propose);
     }
 }
