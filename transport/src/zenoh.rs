@@ -28,11 +28,20 @@ use crate::session::{
 };
 use crate::{Error, KeyExpr, Result};
 
+/// The session's own count, and one call.
+///
+/// A message that zenoh may batch can wait for a whole tick of its timer, a millisecond, when the sending task
+/// finds the batch still locked by the writer (zenoh-transport, pipeline.rs). A message that has no company to be
+/// batched with is sent at once.
+const ALONE: usize = 2;
+
 /// A zenoh session. Needs a tokio runtime of several threads. Close it before its process ends.
 pub struct ZenohSession {
     name: String,
     session: zenoh::Session,
     replies: Arc<ReplyPool>,
+    /// One for each call that is not over.
+    calls: Arc<()>,
 }
 
 impl ZenohSession {
@@ -45,7 +54,7 @@ impl ZenohSession {
         let config = options.to_zenoh()?;
         let session = zenoh::open(config).await.map_err(session_error)?;
         let replies = ReplyPool::start(name)?;
-        Ok(Arc::new(ZenohSession { name: name.to_owned(), session, replies }))
+        Ok(Arc::new(ZenohSession { name: name.to_owned(), session, replies, calls: Arc::default() }))
     }
 
     /// Where the session listens, with the ports that the system chose.
@@ -91,13 +100,15 @@ pub(crate) fn session_error(error: zenoh::Error) -> Error {
 impl Session for ZenohSession {
     fn call(&self, call: Call) -> Result<Replies> {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let under_way = self.calls.clone();
+        let alone = Arc::strong_count(&self.calls) <= ALONE;
         let mut get = self
             .session
             .get(Selector::owned(call.key, call.parameters))
             .target(if call.all { QueryTarget::All } else { QueryTarget::BestMatching })
             .consolidation(ConsolidationMode::None)
             .priority(convert::priority(call.priority))
-            .express(call.priority == Priority::RealTime)
+            .express(alone || call.priority == Priority::RealTime)
             .timeout(call.timeout);
         if let Some(payload) = call.payload {
             get = get.payload(payload);
@@ -109,6 +120,7 @@ impl Session for ZenohSession {
             get = get.attachment(attachment);
         }
         get.callback(move |reply| {
+            let _ = &under_way;
             if let Some(reply) = convert::reply(reply) {
                 // The caller may have gone.
                 let _ = sender.send(reply);
@@ -179,9 +191,7 @@ impl Session for ZenohSession {
             .declare_publisher(key.clone())
             .priority(convert::priority(priority))
             .congestion_control(convert::congestion(congestion))
-            // Whoever declares a publisher sends frames that are batches already. A lone message that zenoh
-            // would batch can wait for a whole tick of its timer, a millisecond, when the sending task finds
-            // the batch still locked by the writer (zenoh-transport, pipeline.rs).
+            // Whoever declares a publisher sends frames that are batches already: see [`ALONE`].
             .express(true)
             .allowed_destination(Locality::Remote)
             .wait()

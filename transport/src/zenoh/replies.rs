@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zenoh::Wait;
 
-use super::{convert, session_error};
+use super::{ALONE, convert, session_error};
 use crate::session::{Query, Reply, Responder};
 use crate::{Error, Result};
 
@@ -43,6 +43,8 @@ pub struct ReplyStats {
 pub(super) struct ReplyPool {
     queue: Mutex<Queue>,
     ready: Condvar,
+    /// One for each query that has not ended.
+    queries: Arc<()>,
     sent: AtomicU64,
     lost: AtomicU64,
     failed: AtomicU64,
@@ -71,6 +73,8 @@ impl Queue {
 /// The last thing that happens to a query: with or without an answer, its end.
 struct Job {
     query: zenoh::query::Query,
+    /// Counts the query as under way.
+    held: Arc<()>,
     reply: Option<Reply>,
     bytes: usize,
 }
@@ -80,6 +84,7 @@ impl ReplyPool {
         let pool = Arc::new(ReplyPool {
             queue: Mutex::default(),
             ready: Condvar::new(),
+            queries: Arc::default(),
             sent: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -121,7 +126,7 @@ impl ReplyPool {
                     // Counted; there is nobody left to tell.
                     let _ = self.send(&job.query, reply);
                 }
-                drop(job.query);
+                drop((job.query, job.held));
                 queue = self.lock();
                 queue.active -= 1;
             } else if queue.closed {
@@ -148,7 +153,7 @@ impl ReplyPool {
         queue
     }
 
-    fn push(&self, query: zenoh::query::Query, mut reply: Option<Reply>) {
+    fn push(&self, query: zenoh::query::Query, held: Arc<()>, mut reply: Option<Reply>) {
         let mut bytes = reply.as_ref().map_or(0, size);
         let mut queue = self.lock();
         let full =
@@ -163,7 +168,7 @@ impl ReplyPool {
             return;
         }
         queue.bytes += bytes;
-        queue.jobs.push_back(Job { query, reply, bytes });
+        queue.jobs.push_back(Job { query, held, reply, bytes });
         let wake = queue.active == 0 || queue.wants_another();
         drop(queue);
         if wake {
@@ -172,7 +177,7 @@ impl ReplyPool {
     }
 
     fn send(&self, query: &zenoh::query::Query, reply: Reply) -> Result<()> {
-        let sent = send(query, reply);
+        let sent = send(query, reply, Arc::strong_count(&self.queries) <= ALONE);
         match &sent {
             Ok(()) => self.sent.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
@@ -209,7 +214,7 @@ fn size(reply: &Reply) -> usize {
     }
 }
 
-fn send(query: &zenoh::query::Query, reply: Reply) -> Result<()> {
+fn send(query: &zenoh::query::Query, reply: Reply, alone: bool) -> Result<()> {
     match reply {
         Ok(sample) => {
             let timestamp = sample.timestamp.map(convert::to_timestamp).transpose()?;
@@ -219,8 +224,14 @@ fn send(query: &zenoh::query::Query, reply: Reply) -> Result<()> {
                     .encoding(convert::to_encoding(sample.encoding))
                     .timestamp(timestamp)
                     .attachment(sample.attachment)
+                    .express(alone)
                     .wait(),
-                None => query.reply_del(sample.key).timestamp(timestamp).attachment(sample.attachment).wait(),
+                None => query
+                    .reply_del(sample.key)
+                    .timestamp(timestamp)
+                    .attachment(sample.attachment)
+                    .express(alone)
+                    .wait(),
             }
         }
         Err(error) => query.reply_err(error.payload).encoding(convert::to_encoding(error.encoding)).wait(),
@@ -237,7 +248,7 @@ pub(super) fn query(query: zenoh::query::Query, pool: &Arc<ReplyPool>) -> Query 
         encoding: query.encoding().map(convert::encoding).unwrap_or_default(),
         attachment: query.attachment().map(convert::bytes),
         responder: Box::new(ZenohResponder {
-            query: Some(query),
+            query: Some((query, pool.queries.clone())),
             streamed: AtomicBool::new(false),
             pool: pool.clone(),
         }),
@@ -246,21 +257,21 @@ pub(super) fn query(query: zenoh::query::Query, pool: &Arc<ReplyPool>) -> Query 
 
 /// Ends its query on the pool when it is dropped.
 struct ZenohResponder {
-    /// Taken by the answer or by the drop.
-    query: Option<zenoh::query::Query>,
+    /// Taken by the answer or by the drop; with what counts it as under way.
+    query: Option<(zenoh::query::Query, Arc<()>)>,
     streamed: AtomicBool,
     pool: Arc<ReplyPool>,
 }
 
 impl Responder for ZenohResponder {
     fn respond(mut self: Box<Self>, reply: Reply) {
-        if let Some(query) = self.query.take() {
-            self.pool.push(query, Some(reply));
+        if let Some((query, held)) = self.query.take() {
+            self.pool.push(query, held, Some(reply));
         }
     }
 
     fn send(&self, reply: Reply) -> Result<()> {
-        let query = self.query.as_ref().ok_or_else(|| Error::Session("the query has ended".into()))?;
+        let (query, _) = self.query.as_ref().ok_or_else(|| Error::Session("the query has ended".into()))?;
         self.streamed.store(true, Ordering::Relaxed);
         self.pool.send(query, reply)
     }
@@ -268,11 +279,11 @@ impl Responder for ZenohResponder {
 
 impl Drop for ZenohResponder {
     fn drop(&mut self) {
-        if let Some(query) = self.query.take() {
+        if let Some((query, held)) = self.query.take() {
             if !*self.streamed.get_mut() {
                 self.pool.unanswered.fetch_add(1, Ordering::Relaxed);
             }
-            self.pool.push(query, None);
+            self.pool.push(query, held, None);
         }
     }
 }
