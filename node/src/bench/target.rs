@@ -6,10 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use odgm_shard::client::{ClientOptions, Consistency, GridClient, Put};
 use odgm_shard::object::{CollectionName, ObjectId, ObjectKey, partition_of};
+use odgm_transport::Session;
 use odgm_transport::options::SessionOptions;
-use odgm_transport::session::Call;
 use odgm_transport::zenoh::ZenohSession;
-use odgm_transport::{KeyExpr, Session};
 use tokio::task::JoinSet;
 
 use super::cluster::Cluster;
@@ -28,7 +27,8 @@ pub(super) struct Target {
 
 pub(super) struct Shared {
     grid: Vec<GridClient>,
-    echo: Vec<Arc<dyn Session>>,
+    /// Plain zenoh, as any client's.
+    echo: Vec<Arc<ZenohSession>>,
     echo_servers: usize,
     collection: CollectionName,
     keys: Vec<ObjectKey>,
@@ -50,7 +50,7 @@ impl Target {
             .collect();
         let client =
             ClientOptions { deadline: Duration::from_secs(30), ..ClientOptions::under(&common.root)? };
-        let (mut sessions, mut grid, mut echo) = (Vec::new(), Vec::new(), Vec::<Arc<dyn Session>>::new());
+        let (mut sessions, mut grid, mut echo) = (Vec::new(), Vec::new(), Vec::<Arc<ZenohSession>>::new());
         for n in 0..options.sessions.min(options.clients.iter().copied().max().unwrap_or(1)) {
             let session = open(nodes, n).await?;
             grid.push(GridClient::new(session.clone(), client.clone()));
@@ -155,14 +155,12 @@ impl Shared {
 
     async fn echo(&self, client: usize, key: &ObjectKey) -> Result<(), String> {
         let server = partition_of(&key.object, self.echo_servers as u32).0 as usize;
-        let key =
-            KeyExpr::try_from(format!("{}/{}", echo::key(server), key.object)).map_err(|e| e.to_string())?;
-        let mut call = Call::new(key, Duration::from_secs(10));
-        call.payload = Some(self.value.clone());
-        let mut replies =
-            self.echo[client % self.echo.len()].call(call).map_err(|error| error.to_string())?;
-        match replies.next().await {
-            Some(Ok(sample)) if sample.payload.as_ref() == Some(&self.value) => Ok(()),
+        let key = format!("{}/{}", echo::key(server), key.object);
+        let replies = self.echo[client % self.echo.len()].zenoh().get(key).payload(self.value.clone());
+        let replies = replies.timeout(Duration::from_secs(10)).await.map_err(|error| error.to_string())?;
+        let reply = replies.recv_async().await.map_err(|error| error.to_string())?;
+        match reply.result() {
+            Ok(sample) if *sample.payload().to_bytes() == *self.value => Ok(()),
             other => Err(format!("no echo but {other:?}")),
         }
     }
