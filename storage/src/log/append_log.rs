@@ -30,7 +30,7 @@ use self::recovery::Recovered;
 use self::segments::Segments;
 use self::writer::Writer;
 use super::options::LogOptions;
-use super::{AppendOnlyLogStorage, Durable, GroupId, RaftLogStorage, wait_durable};
+use super::{AppendOnlyLogStorage, Durable, GroupId, LogSpace, RaftLogStorage, wait_durable};
 use crate::disk::{Disk, DiskLock};
 use crate::{Error, Result};
 
@@ -119,12 +119,6 @@ impl AppendLog {
         self.closed_before
     }
 
-    /// The groups that were found damaged at open, with what was found.
-    pub fn damaged(&self) -> Vec<(GroupId, Error)> {
-        let damaged = self.core.damaged.lock().unwrap_or_else(|p| p.into_inner());
-        damaged.iter().map(|(id, error)| (*id, error.clone())).collect()
-    }
-
     fn recover(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions, stepped: bool) -> Result<Self> {
         options.validate()?;
         disk.create_dir_all(dir)?;
@@ -148,8 +142,8 @@ impl AppendLog {
         disk.sync_dir(dir)?;
         let new = used.is_empty();
         let last = used.values().next_back().cloned();
-        let (bytes, reserve) = (options.segment_bytes, options.reserve_segments);
-        let segments = Segments::new(disk, dir.to_owned(), bytes, reserve, used, spares)?;
+        let (bytes, kept) = (options.segment_bytes, (options.reserve_segments, options.spare_segments));
+        let segments = Segments::new(disk, dir.to_owned(), bytes, kept, used, spares)?;
         let (segment, offset) = match last {
             // Nothing was written after the close.
             Some(last) if closed => (last, end.offset),
@@ -241,8 +235,17 @@ impl AppendOnlyLogStorage for AppendLog {
         }
     }
 
+    fn damaged(&self) -> Vec<(GroupId, Error)> {
+        let damaged = self.core.damaged.lock().unwrap_or_else(|p| p.into_inner());
+        damaged.iter().map(|(id, error)| (*id, error.clone())).collect()
+    }
+
     fn poisoned(&self) -> Option<Error> {
         self.core.first_failure()
+    }
+
+    fn space(&self) -> LogSpace {
+        self.core.space()
     }
 
     fn disk_bytes(&self) -> u64 {

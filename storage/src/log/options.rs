@@ -28,6 +28,9 @@ pub struct LogOptions {
     /// Segments kept ready beyond the one in use, 1 to 16: what can still be written when the disk
     /// is full. Default 2.
     pub reserve_segments: usize,
+    /// Files of freed segments kept to be used again, beyond the reserve, 1 to 64; a log that is purged
+    /// by more at once than this fills new files with zeroes later. Default 4.
+    pub spare_segments: usize,
     /// Payload bytes of recent entries held in memory for all groups together; what is not durable
     /// is held on top. Default 64 MiB.
     pub cache_bytes: u64,
@@ -39,6 +42,7 @@ impl Default for LogOptions {
             sync: SyncPolicy::Batch,
             segment_bytes: 64 << 20,
             reserve_segments: 2,
+            spare_segments: 4,
             cache_bytes: 64 << 20,
         }
     }
@@ -60,6 +64,12 @@ impl LogOptions {
             return Err(Error::Options {
                 option: "reserve_segments",
                 reason: format!("{} is not from 1 to 16", self.reserve_segments),
+            });
+        }
+        if !(1..=64).contains(&self.spare_segments) {
+            return Err(Error::Options {
+                option: "spare_segments",
+                reason: format!("{} is not from 1 to 64", self.spare_segments),
             });
         }
         Ok(())

@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 pub(crate) const DIR: &str = "/data/log";
 
 pub(crate) fn options(sync: SyncPolicy) -> LogOptions {
-    LogOptions { sync, segment_bytes: 16 << 10, reserve_segments: 1, cache_bytes: 4 << 10 }
+    LogOptions { sync, segment_bytes: 16 << 10, reserve_segments: 1, spare_segments: 1, cache_bytes: 4 << 10 }
 }
 
 pub(crate) fn open(disk: &SimDisk, sync: SyncPolicy) -> odgm_storage::Result<Arc<AppendLog>> {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 
 use super::frame::{Place, record_bytes};
-use crate::log::{EntryKind, GroupId, LogEntry, LogPosition, LogState};
+use crate::log::{EntryKind, GroupId, LogEntry, LogPosition, LogState, LogStatistics};
 use crate::{Error, Result};
 
 /// One group of the log.
@@ -75,6 +75,11 @@ pub(super) struct GroupState {
     /// Rises at each truncation: stamps what is queued.
     pub stamp: u32,
     pub removed: bool,
+    /// Entries that purges dropped.
+    pub compacted: u64,
+    pub appended: u64,
+    /// Bytes of their payloads.
+    pub appended_bytes: u64,
 }
 
 impl GroupState {
@@ -97,6 +102,19 @@ impl GroupState {
             .map(|entry| LogPosition { term: entry.term, index: self.next_index() - 1 })
             .or(self.purged);
         LogState { purged: self.purged, last }
+    }
+
+    pub(super) fn statistics(&self) -> LogStatistics {
+        let entries = self.entries.len() as u64;
+        LogStatistics {
+            first_index: (entries > 0).then_some(self.first),
+            last_index: (entries > 0).then(|| self.next_index() - 1),
+            entries,
+            payload_bytes: self.live_bytes - entries * record_bytes(0) as u64,
+            compacted: self.compacted,
+            appended: self.appended,
+            appended_bytes: self.appended_bytes,
+        }
     }
 
     pub(super) fn get(&self, index: u64) -> Option<&EntryRef> {
@@ -126,6 +144,8 @@ impl GroupState {
                 at: Whereabouts::Queued(self.stamp),
             });
             self.live_bytes += record_bytes(entry.payload.len()) as u64;
+            self.appended += 1;
+            self.appended_bytes += entry.payload.len() as u64;
             self.cache.push_back(entry);
         }
     }
@@ -159,6 +179,7 @@ impl GroupState {
                 self.live_bytes -= record_bytes(entry.payload_bytes as usize) as u64;
             }
             self.first += 1;
+            self.compacted += 1;
         }
         self.purged = Some(upto);
         if self.entries.is_empty() {

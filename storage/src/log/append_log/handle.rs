@@ -9,7 +9,7 @@ use super::core::Core;
 use super::group::{Group, check_truncates, cost};
 use super::queue::{Change, Queued};
 use super::{frame, reader, writer};
-use crate::log::{Durable, LogEntry, LogPosition, LogState, RaftLogStorage};
+use crate::log::{Durable, LogEntry, LogPosition, LogState, LogStatistics, RaftLogStorage};
 use crate::{Error, Result};
 
 /// The log of one group in the log of the node.
@@ -47,6 +47,7 @@ impl RaftLogStorage for GroupLog {
     fn append(&self, entries: Vec<LogEntry>, durable: Durable) -> Result<()> {
         let mut state = self.group.lock();
         state.check_follows(&entries)?;
+        self.core.check_room()?;
         // Cloning an entry counts a reference: the bytes are shared by queue and cache.
         let visible = entries.clone();
         let bytes: u64 = entries.iter().map(cost).sum();
@@ -61,6 +62,10 @@ impl RaftLogStorage for GroupLog {
 
     fn read(&self, from: u64, to: u64, max_bytes: u64) -> Result<Vec<LogEntry>> {
         reader::read(&self.core, &self.group, from, to, max_bytes)
+    }
+
+    fn statistics(&self) -> LogStatistics {
+        self.group.lock().statistics()
     }
 
     fn cached_from(&self) -> u64 {
@@ -118,5 +123,9 @@ impl RaftLogStorage for GroupLog {
 
     fn committed(&self) -> Option<LogPosition> {
         self.group.lock().committed
+    }
+
+    fn sync(&self, durable: Durable) -> Result<()> {
+        self.core.enqueue_global(Queued::new(None, Change::Sync, Some(durable)))
     }
 }

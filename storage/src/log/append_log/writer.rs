@@ -110,6 +110,8 @@ impl Writer {
         if sync {
             core.durable_oldest.store(self.oldest, Ordering::Release);
         }
+        let written: usize = self.current.iter().map(|item| item.bytes).sum();
+        core.waiting_bytes.fetch_sub(written as u64, Ordering::Relaxed);
         let fired = self.complete(body_offset);
         self.evict(core);
         Ok(Step { wrote: true, stalled: false, fired })
@@ -242,7 +244,7 @@ impl Writer {
                 Change::Vote(_) => state.vote_in = sequence,
                 Change::Purge(_) => state.purged_in = sequence,
                 Change::Committed => state.committed_in = sequence,
-                Change::Truncate(_) | Change::Remove | Change::Oldest(_) | Change::Close => {}
+                Change::Truncate(_) | Change::Remove | Change::Sync | Change::Oldest(_) | Change::Close => {}
             }
             at.offset += item.bytes as u64;
         }
@@ -297,7 +299,7 @@ fn encode(item: &Queued, into: &mut Vec<u8>) {
             record(RecordKind::Committed, detail, committed.unwrap_or(nowhere), &[]).encode(into);
         }
         Change::Remove => record(RecordKind::Remove, 0, nowhere, &[]).encode(into),
-        Change::Oldest(_) | Change::Close => {}
+        Change::Sync | Change::Oldest(_) | Change::Close => {}
     }
 }
 
