@@ -9,6 +9,7 @@ pub mod memory_log;
 pub mod options;
 #[cfg(feature = "testing")]
 pub mod suite;
+mod window;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -23,7 +23,6 @@ use std::thread::JoinHandle;
 use self::core::Core;
 use self::frame::Place;
 use self::group::{Group, GroupState};
-pub(in crate::log) use self::group::{check_follows, check_truncates};
 use self::handle::GroupLog;
 use self::queue::{Change, Queued};
 use self::recovery::Recovered;
@@ -213,7 +212,7 @@ impl AppendOnlyLogStorage for AppendLog {
         let item = Queued::new(Some(Arc::clone(&group)), Change::Remove, Some(fire));
         let mut freed = 0;
         let queued = self.core.enqueue(&mut state, [item], |state| {
-            freed = state.cache.iter().map(group::cost).sum();
+            freed = state.window.cached_bytes();
             *state = GroupState { removed: true, ..GroupState::default() };
         });
         drop(state);

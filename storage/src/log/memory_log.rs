@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::append_log::{check_follows, check_truncates};
+use super::window::{check_follows, check_truncates};
 use super::{
     AppendOnlyLogStorage, Durable, GroupId, LogEntry, LogPosition, LogSpace, LogState, LogStatistics,
     RaftLogStorage,

@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::{
-    BLOCK, BadRecord, CLOSED, FrameHeader, Place, Record, RecordKind, VERSION, entry_kind, record_bytes,
-};
-use super::group::{EntryPlace, EntryRef, GroupState, Whereabouts};
+use super::frame::{BLOCK, BadRecord, CLOSED, FrameHeader, Place, Record, RecordKind, VERSION, entry_kind};
+use super::group::{EntryPlace, EntryRef, GroupState};
 use super::segments::{Found, Segment, open_segment};
 use crate::disk::Disk;
+use crate::log::window::{Whereabouts, Window};
 use crate::log::{GroupId, LogPosition};
 use crate::{Error, Result};
 
@@ -241,6 +240,7 @@ fn covering(bytes: &[u8], segment: &Segment, from: u64, place: Place) -> Option<
 #[derive(Debug, Default)]
 struct Replay {
     state: GroupState,
+    purged: Option<LogPosition>,
     entries: BTreeMap<u64, EntryRef>,
 }
 
@@ -249,7 +249,7 @@ impl Replay {
         let index = record.position.index;
         match record.kind {
             RecordKind::Entry | RecordKind::Moved => {
-                let purged = self.state.purged.is_some_and(|purged| index <= purged.index);
+                let purged = self.purged.is_some_and(|purged| index <= purged.index);
                 if let Some(kind) = entry_kind(record.detail)
                     && !purged
                 {
@@ -272,7 +272,7 @@ impl Replay {
             }
             RecordKind::Purge => {
                 self.entries = self.entries.split_off(&index.saturating_add(1));
-                self.state.purged = Some(record.position);
+                self.purged = Some(record.position);
                 self.state.purged_in = place.sequence;
             }
             RecordKind::Committed => {
@@ -285,13 +285,11 @@ impl Replay {
 
     /// The state, or the index at which entries are missing.
     fn finish(self) -> Result<GroupState, u64> {
-        let Replay { mut state, entries } = self;
-        let first = match state.purged {
+        let Replay { mut state, purged, entries } = self;
+        let first = match purged {
             Some(purged) => purged.index.saturating_add(1),
             None => entries.keys().next().copied().unwrap_or(0),
         };
-        state.first = first;
-        state.live_bytes = entries.values().map(|e| record_bytes(e.payload_bytes as usize) as u64).sum();
         let mut refs = VecDeque::with_capacity(entries.len());
         for ((index, entry), expected) in entries.into_iter().zip(first..) {
             if index != expected {
@@ -299,9 +297,9 @@ impl Replay {
             }
             refs.push_back(entry);
         }
-        state.entries = refs;
+        state.window = Window::found(purged, first, refs);
         // A hint that ran ahead of what survived would name entries that are not there.
-        let last: Option<LogPosition> = state.bounds().last;
+        let last: Option<LogPosition> = state.window.bounds().last;
         if state.committed.is_some_and(|committed| last.is_none_or(|last| committed.index > last.index)) {
             state.committed = None;
         }

@@ -225,7 +225,7 @@ impl Writer {
             match item.change {
                 Change::Append { entries, stamp } => {
                     for entry in &entries {
-                        state.written(entry.position.index, stamp, EntryPlace::new(at));
+                        state.window.written(entry.position.index, stamp, EntryPlace::new(at));
                         at.offset += record_bytes(entry.payload.len()) as u64;
                     }
                     drop(state);
@@ -236,7 +236,7 @@ impl Writer {
                 }
                 Change::Move { entries } => {
                     for (entry, from) in &entries {
-                        state.moved(entry.position.index, *from, EntryPlace::new(at));
+                        state.window.moved(entry.position.index, *from, EntryPlace::new(at));
                         at.offset += record_bytes(entry.payload.len()) as u64;
                     }
                     continue;
@@ -255,12 +255,12 @@ impl Writer {
     fn evict(&mut self, core: &Core) {
         while core.cached_bytes.load(Ordering::Relaxed) > core.options.cache_bytes {
             let Some((group, upto)) = self.evictable.pop_front() else { break };
-            let freed = group.lock().evict(upto);
+            let freed = group.lock().window.evict(upto);
             core.cached_bytes.fetch_sub(freed, Ordering::Relaxed);
         }
         // Appends whose entries were purged or truncated leave nothing to evict.
         while let Some((group, upto)) = self.evictable.front() {
-            if group.lock().cached_from() <= *upto {
+            if group.lock().window.cached_from() <= *upto {
                 break;
             }
             self.evictable.pop_front();
