@@ -5,6 +5,7 @@
 //! durable without the vote that came before it.
 
 pub mod append_log;
+pub mod fjall_log;
 pub mod memory_log;
 pub mod options;
 #[cfg(feature = "testing")]
@@ -18,8 +19,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use append_log::AppendLog;
+pub use fjall_log::FjallLog;
 pub use memory_log::MemoryLog;
-pub use options::{LogOptions, SyncPolicy};
+pub use options::{FjallLogOptions, LogOptions, SyncPolicy};
 
 use crate::{Error, Result};
 

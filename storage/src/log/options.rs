@@ -75,3 +75,39 @@ impl LogOptions {
         Ok(())
     }
 }
+
+/// Options of [`super::FjallLog`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FjallLogOptions {
+    /// When an append counts as durable; default `batch`.
+    pub sync: SyncPolicy,
+    /// Bytes of memtables at which they are written to tables, 1 MiB to 1 GiB; as much again may wait to
+    /// be written, twice. Default 64 MiB.
+    pub memtable_bytes: u64,
+    /// Payload bytes of recent entries held in memory for all groups together, beside the memtables; what
+    /// is not durable is held on top. Default 64 MiB.
+    pub cache_bytes: u64,
+}
+
+impl Default for FjallLogOptions {
+    fn default() -> Self {
+        FjallLogOptions { sync: SyncPolicy::Batch, memtable_bytes: 64 << 20, cache_bytes: 64 << 20 }
+    }
+}
+
+impl FjallLogOptions {
+    /// Checks the limits given in the fields' documentation.
+    ///
+    /// # Errors
+    /// [`Error::Options`], naming the field.
+    pub fn validate(&self) -> Result<()> {
+        if !(1 << 20..=1 << 30).contains(&self.memtable_bytes) {
+            return Err(Error::Options {
+                option: "memtable_bytes",
+                reason: format!("{} is not from 1 MiB to 1 GiB", self.memtable_bytes),
+            });
+        }
+        Ok(())
+    }
+}

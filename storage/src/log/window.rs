@@ -237,6 +237,9 @@ pub(in crate::log) fn check_follows(last: Option<LogPosition>, entries: &[LogEnt
     let mut expected = last.map(|last| last.index.saturating_add(1));
     for entry in entries {
         let found = entry.position.index;
+        if found == u64::MAX {
+            return Err(Error::LimitReached { what: "index of an entry".to_owned(), limit: found - 1 });
+        }
         match expected {
             Some(expected) if expected != found => return Err(Error::Gap { expected, found }),
             _ => expected = Some(found.saturating_add(1)),

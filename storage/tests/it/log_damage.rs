@@ -16,7 +16,7 @@ fn written() -> (SimDisk, State) {
     let log = open(&disk, SyncPolicy::Batch).unwrap();
     run(&log, &script(11, 250), |_| true);
     settle(&log);
-    let state = held(&log);
+    let state = held(&*log);
     (disk, state)
 }
 
@@ -97,12 +97,12 @@ fn a_damaged_group_can_be_removed_and_written_again() {
         log.group(*id).unwrap().append(vec![entry(5, 0, b"new")], Box::new(|o| o.unwrap())).unwrap();
     }
     settle(&log);
-    let expected = held(&log);
+    let expected = held(&*log);
     drop(log);
     disk.crash();
     let log = open(&disk, SyncPolicy::Batch).unwrap();
     assert_eq!(log.damaged().len(), 0);
-    assert_eq!(held(&log), expected);
+    assert_eq!(held(&*log), expected);
     assert!(!damaged.is_empty());
 }
 
