@@ -93,29 +93,29 @@ fn strike_everywhere(seed: u64, sync: SyncPolicy, fault: Fault, sampled: usize, 
 
 #[test]
 fn acknowledged_calls_survive_a_loss_of_power_at_every_write_and_sync() {
-    strike_everywhere(1, SyncPolicy::Batch, Fault::PowerLoss, 13, |_| true);
+    strike_everywhere(1, SyncPolicy::Batch, Fault::PowerLoss, 29, |_| true);
 }
 
 #[test]
 fn acknowledged_calls_survive_a_loss_of_power_when_each_append_is_synced_alone() {
-    strike_everywhere(2, SyncPolicy::Always, Fault::PowerLoss, 47, |_| true);
+    strike_everywhere(2, SyncPolicy::Always, Fault::PowerLoss, 97, |_| true);
 }
 
 #[test]
 fn votes_survive_a_loss_of_power_even_when_appends_are_not_synced() {
-    strike_everywhere(3, SyncPolicy::None, Fault::PowerLoss, 19, |call| {
+    strike_everywhere(3, SyncPolicy::None, Fault::PowerLoss, 41, |call| {
         matches!(call, Call::Vote { .. } | Call::Truncate { .. } | Call::Remove { .. })
     });
 }
 
 #[test]
 fn nothing_is_acknowledged_that_a_failed_call_loses() {
-    strike_everywhere(4, SyncPolicy::Batch, Fault::Io, 19, |_| true);
+    strike_everywhere(4, SyncPolicy::Batch, Fault::Io, 41, |_| true);
 }
 
 #[test]
 fn nothing_is_acknowledged_that_a_full_disk_loses() {
-    strike_everywhere(5, SyncPolicy::Batch, Fault::Full, 19, |_| true);
+    strike_everywhere(5, SyncPolicy::Batch, Fault::Full, 41, |_| true);
 }
 
 /// The log goes on from its reserve, then refuses, and forgets nothing that it took.
@@ -124,7 +124,7 @@ fn a_disk_that_fills_up_at_any_call_stops_nothing_that_was_taken() {
     let (seed, sync) = (6, SyncPolicy::Batch);
     let calls = script(seed, CALLS);
     let (mut refused, mut went_on) = (0, 0);
-    for at in points(seed, sync, 19, &calls) {
+    for at in points(seed, sync, 41, &calls) {
         let context = format!("full from call {at}");
         let disk = SimDisk::new(seed ^ at << 8);
         disk.fail_at(at, Fault::FullFromNow);

@@ -7,6 +7,8 @@ mod data_fjall;
 mod log;
 mod log_crash;
 mod log_damage;
+mod log_fjall;
+mod log_kill;
 mod log_model;
 mod log_script;
 mod log_space;
