@@ -56,6 +56,7 @@ pub struct AppendLog {
     lock: Mutex<Option<Box<dyn DiskLock>>>,
     stepped: bool,
     closed_before: Option<bool>,
+    blemishes: Vec<Error>,
 }
 
 impl AppendLog {
@@ -118,6 +119,11 @@ impl AppendLog {
         self.closed_before
     }
 
+    /// Damage that was found at open and hit nothing that the log holds: a sign that the disk spoils bytes.
+    pub fn blemishes(&self) -> &[Error] {
+        &self.blemishes
+    }
+
     fn recover(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions, stepped: bool) -> Result<Self> {
         options.validate()?;
         disk.create_dir_all(dir)?;
@@ -126,7 +132,7 @@ impl AppendLog {
         }
         let lock = disk.lock(&dir.join(LOCK))?;
         let found = segments::find(&*disk, dir)?;
-        let Recovered { groups, damaged, used, unused, end, previous, oldest, closed } =
+        let Recovered { groups, damaged, blemishes, used, unused, end, previous, oldest, closed } =
             recovery::recover(&*disk, &found)?;
         // Whatever was read is acknowledged from now on.
         for segment in used.values() {
@@ -162,6 +168,7 @@ impl AppendLog {
             lock: Mutex::new(Some(lock)),
             stepped,
             closed_before: (!new).then_some(closed),
+            blemishes,
         })
     }
 

@@ -23,6 +23,8 @@ use crate::{Error, Result};
 pub(super) struct Recovered {
     pub groups: BTreeMap<GroupId, GroupState>,
     pub damaged: BTreeMap<GroupId, Error>,
+    /// Damage that hit nothing.
+    pub blemishes: Vec<Error>,
     /// Segments with valid frames, by sequence.
     pub used: BTreeMap<u64, Arc<Segment>>,
     /// Segments behind the tail: nothing in them counts.
@@ -116,7 +118,10 @@ impl Scan<'_> {
                 break;
             }
             match frame.body(bytes) {
-                Some(body) => self.take(segment, &frame, body)?,
+                Some(body) => {
+                    self.take(segment, &frame, body)?;
+                    self.check_padding(segment, &frame, bytes);
+                }
                 None => {
                     if self.next_follows(later)? {
                         // An earlier open cut it and went on in the next segment.
@@ -179,6 +184,14 @@ impl Scan<'_> {
             }
         }
         Ok(None)
+    }
+
+    fn check_padding(&mut self, segment: &Segment, frame: &FrameHeader, bytes: &[u8]) {
+        let Some(offset) = frame.spoiled_padding(bytes) else { return };
+        let what = "padding of a frame, groups: none".to_owned();
+        let error = Error::Corrupt { path: segment.path.clone(), offset, what };
+        tracing::warn!(%error, "the disk spoils bytes");
+        self.out.blemishes.push(error);
     }
 
     fn damage(&mut self, segment: &Segment, frame: &FrameHeader) {
