@@ -5,6 +5,7 @@
 //! durable without the vote that came before it.
 
 pub mod append_log;
+pub mod boot;
 pub mod fjall_log;
 pub mod memory_log;
 pub mod options;

@@ -13,7 +13,8 @@ pub enum SyncPolicy {
     Batch,
     /// After an fdatasync of its own.
     Always,
-    /// When it was handed to the operating system: survives the process, not a loss of power.
+    /// When it was handed to the operating system: survives the process, not a loss of power. Whether
+    /// there was one is told by [`super::boot`].
     None,
 }
 

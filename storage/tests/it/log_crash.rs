@@ -1,14 +1,17 @@
 //! Power is lost, or a call fails, at every point of a run at which the disk is written or synced.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use odgm_storage::Error;
 use odgm_storage::disk::{Fault, SimDisk};
 use odgm_storage::log::suite::entry;
-use odgm_storage::log::{AppendOnlyLogStorage, Durable, GroupId, LogSpace, SyncPolicy, wait_durable};
+use odgm_storage::log::{
+    AppendLog, AppendOnlyLogStorage, Durable, GroupId, LogSpace, SyncPolicy, boot, wait_durable,
+};
 
-use crate::log_script::{Call, Run, State, call, held, history, listed, open, run, script, settle};
+use crate::log_script::{Call, DIR, Run, State, call, held, history, listed, open, run, script, settle};
 
 /// Opens what a crash left and holds it against the history: exactly the first so many calls happened,
 /// at least those that were acknowledged.
@@ -43,6 +46,7 @@ fn stride(sampled: usize) -> usize {
 
 /// Each call of the disk at which something can go wrong in a run, or a sample of them, from an offset
 /// that differs between seeds.
+#[allow(clippy::print_stdout, reason = "what was tried, for whoever runs it with --nocapture")]
 fn points(seed: u64, sync: SyncPolicy, sampled: usize, calls: &[Call]) -> Vec<u64> {
     let disk = SimDisk::new(seed);
     let log = open(&disk, sync).unwrap();
@@ -204,6 +208,71 @@ fn after_a_failed_sync_all_pending_and_later_calls_fail() {
         Ok(())
     });
     assert!(removed.is_err() && log.close().is_err());
+}
+
+#[test]
+fn a_sync_makes_durable_what_the_policy_leaves_to_the_operating_system() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let log = open(&disk, SyncPolicy::None).unwrap();
+        let group = log.group(GroupId(1)).unwrap();
+        for index in 0..5 {
+            group.append(vec![entry(1, index, &[3; 700])], Box::new(|_| ())).unwrap();
+        }
+        let durable = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&durable);
+        group
+            .sync(Box::new(move |outcome| {
+                count.fetch_add(usize::from(outcome.is_ok()), Ordering::SeqCst);
+            }))
+            .unwrap();
+        // One step: no idle mark, which would sync too.
+        log.step();
+        assert_eq!(durable.load(Ordering::SeqCst), 1);
+        disk.crash();
+        drop(log);
+        let found = open(&disk, SyncPolicy::None).unwrap().group(GroupId(1)).unwrap().statistics();
+        assert_eq!(found.entries, 5, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_log_without_syncs_knows_whether_it_may_have_lost_what_it_acknowledged() {
+    let disk = SimDisk::new(8);
+    let dir = Path::new(DIR);
+    let reopened = |boot: &str| {
+        let log = open(&disk, SyncPolicy::None).unwrap();
+        let kept = boot::kept(&disk, dir, boot, log.was_closed_cleanly()).unwrap();
+        boot::note(&disk, dir, boot).unwrap();
+        (log, kept)
+    };
+    let write = |log: &AppendLog| {
+        let group = log.group(GroupId(1)).unwrap();
+        let next = group.state().last.map_or(0, |last| last.index + 1);
+        group.append(vec![entry(1, next, b"x")], Box::new(|_| ())).unwrap();
+        log.step();
+    };
+    let (log, kept) = reopened("boot 1");
+    assert!(kept, "a new log lost nothing");
+    write(&log);
+    drop(log);
+    let (log, kept) = reopened("boot 1");
+    assert!(kept, "the process was killed, the operating system was not");
+    write(&log);
+    drop(log);
+    disk.crash();
+    let (log, kept) = reopened("boot 10");
+    assert!(!kept, "the power was lost");
+    write(&log);
+    log.close().unwrap();
+    drop(log);
+    disk.crash();
+    let (log, kept) = reopened("boot 2");
+    assert!(kept, "it was closed");
+    write(&log);
+    drop(log);
+    disk.flip(&dir.join("boot"), 17, 1);
+    assert!(!reopened("boot 2").1, "a damaged note is none");
 }
 
 #[test]

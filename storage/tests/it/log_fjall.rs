@@ -160,6 +160,7 @@ fn try_flips(dir: &Path, from: usize) {
     }
 }
 
+#[allow(clippy::print_stdout, reason = "what was tried, for whoever runs it with --nocapture")]
 #[test]
 fn a_flipped_bit_in_any_file_is_found_or_changes_nothing() {
     if let Ok(flip) = std::env::var(FLIP) {
@@ -247,6 +248,52 @@ fn damage_at_which_fjall_cuts_its_journal_without_a_word_is_found_by_the_mark() 
             matches!(&refused, Err(Error::Corrupt { what, .. }) if what.contains("to 100 are missing, groups: all")),
             "{refused:?}"
         );
+    }
+}
+
+#[test]
+fn a_group_whose_rows_are_not_what_its_own_row_says_is_damaged_and_can_be_removed() {
+    let key = |index: u64| [2u64.to_be_bytes(), index.to_be_bytes()].concat();
+    for (index, insert) in [(0, false), (4, false), (9, false), (10, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path()).unwrap();
+        for id in 1..4 {
+            let group = log.group(GroupId(id)).unwrap();
+            let new = (0..10).map(|index| entry(1, index, b"x")).collect();
+            wait_durable(|durable| group.append(new, durable)).unwrap();
+        }
+        log.close().unwrap();
+        drop(log);
+        {
+            let db = fjall::Database::builder(dir.path().join("db")).open().unwrap();
+            let rows = db.keyspace("entries", fjall::KeyspaceCreateOptions::default).unwrap();
+            if insert {
+                rows.insert(key(index), [1, 0, 1, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+            } else {
+                rows.remove(key(index)).unwrap();
+            }
+            db.persist(fjall::PersistMode::SyncAll).unwrap();
+        }
+        let log = open(dir.path()).unwrap();
+        let damaged = log.damaged();
+        assert_eq!(damaged.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [2]);
+        assert!(
+            matches!(&damaged[0].1, Error::Corrupt { what, .. } if what.ends_with("of group 2")),
+            "{damaged:?}"
+        );
+        assert!(log.group(GroupId(2)).is_err());
+        assert_eq!(log.group(GroupId(3)).unwrap().statistics().entries, 10);
+        wait_durable(|durable| {
+            log.remove_group(GroupId(2), durable);
+            Ok(())
+        })
+        .unwrap();
+        let group = log.group(GroupId(2)).unwrap();
+        wait_durable(|durable| group.append(vec![entry(1, 5, b"new")], durable)).unwrap();
+        drop((group, log));
+        let log = open(dir.path()).unwrap();
+        assert_eq!(log.damaged().len(), 0);
+        assert_eq!(log.group(GroupId(2)).unwrap().read(0, 99, u64::MAX).unwrap(), [entry(1, 5, b"new")]);
     }
 }
 

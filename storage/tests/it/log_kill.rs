@@ -138,6 +138,7 @@ fn check(log: &dyn AppendOnlyLogStorage, known: &mut BTreeMap<u64, Acknowledged>
     seen
 }
 
+#[allow(clippy::print_stdout, reason = "what was tried, for whoever runs it with --nocapture")]
 fn kill_rounds(test: &str, open: Open) {
     if let Some(dir) = std::env::var_os(DIR) {
         return child(Path::new(&dir), open);
