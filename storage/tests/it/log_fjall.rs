@@ -336,6 +336,32 @@ fn a_second_process_is_refused_and_a_clean_close_is_known_until_something_is_wri
 }
 
 #[test]
+fn a_clean_close_is_forgotten_before_the_first_write_that_may_be_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = FjallLogOptions { sync: SyncPolicy::None, ..FjallLogOptions::default() };
+    let open = || FjallLog::open(Arc::new(RealDisk), dir.path(), options.clone()).unwrap();
+    let append = |log: &FjallLog, index: u64| {
+        let group = log.group(GroupId(1)).unwrap();
+        wait_durable(|durable| group.append(vec![entry(1, index, b"x")], durable)).unwrap();
+    };
+    let log = open();
+    append(&log, 0);
+    log.close().unwrap();
+    drop(log);
+    let closed = Original::of(dir.path());
+    append(&open(), 1);
+    // The power is lost: the database is what it was, the mark was synced.
+    let mark = fs::read(dir.path().join("mark")).unwrap();
+    fs::remove_dir_all(dir.path().join("db")).unwrap();
+    let before = closed.copy();
+    fs::rename(before.path().join("db"), dir.path().join("db")).unwrap();
+    fs::write(dir.path().join("mark"), mark).unwrap();
+    let log = open();
+    assert_eq!(log.group(GroupId(1)).unwrap().statistics().entries, 1);
+    assert_eq!(log.was_closed_cleanly(), Some(false));
+}
+
+#[test]
 fn a_failed_mark_poisons_the_log_and_loses_nothing_that_was_acknowledged() {
     // The mark is on a disk that fails, the database is a real one of the same path.
     let dir = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ mod log;
 mod log_crash;
 mod log_damage;
 mod log_fjall;
+mod log_full;
 mod log_kill;
 mod log_model;
 mod log_script;
