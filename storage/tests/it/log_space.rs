@@ -88,6 +88,37 @@ fn a_full_disk_leaves_the_reserve_then_refuses_and_goes_on_when_there_is_room() 
 }
 
 #[test]
+fn on_a_full_disk_what_is_purged_makes_room() {
+    let disk = SimDisk::new(9);
+    let log = open(&disk, SyncPolicy::Batch).unwrap();
+    let group = log.group(GroupId(1)).unwrap();
+    let mut index = 0;
+    let mut append = || {
+        group.append(vec![entry(1, index, &[7; 900])], Box::new(|_| ())).unwrap();
+        settle(&log);
+        index += 1;
+        index
+    };
+    while append() < 40 {}
+    disk.set_capacity(log.disk_bytes());
+    while log.space() == LogSpace::Ample {
+        append();
+    }
+    assert_eq!(log.space(), LogSpace::Reserve);
+    let last = append();
+    group.purge(LogPosition { term: 1, index: last - 2 }).unwrap();
+    settle(&log);
+    assert_eq!(log.space(), LogSpace::Ample, "of {} bytes", log.disk_bytes());
+    // And so on for ever, on the same bytes.
+    for _ in 0..200 {
+        let last = append();
+        group.purge(LogPosition { term: 1, index: last - 2 }).unwrap();
+        settle(&log);
+    }
+    assert_eq!((log.space(), group.statistics().entries), (LogSpace::Ample, 1));
+}
+
+#[test]
 fn freed_segments_are_used_again_and_no_new_file_is_filled() {
     let disk = SimDisk::new(4);
     let log = open(&disk, SyncPolicy::Batch).unwrap();

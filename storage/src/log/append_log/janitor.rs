@@ -13,21 +13,38 @@ use super::group::{EntryPlace, EntryRef, Group, GroupState};
 use super::queue::{Change, Queued};
 use super::reader;
 use super::writer::MARK_ROOM;
-use crate::Result;
 use crate::log::window::Whereabouts;
 use crate::log::{LogEntry, LogPosition};
+use crate::{Error, Result};
 
 /// About what the vote and the positions of a group take.
 const GROUP_BYTES: u64 = 256;
 /// What is moved at a time, so that nobody waits long behind it.
 const MOVE_BYTES: u64 = 256 << 10;
 
-/// Does one piece of work; says whether there may be more.
+/// Does one piece of work; says whether there may be more. On a full disk what can be freed is freed all the
+/// same: it becomes the next segments.
+///
+/// # Errors
+/// [`Error::Full`] when nothing is left to do but to wait for room.
 pub(super) fn round(core: &Arc<Core>) -> Result<bool> {
     core.segments.reclaim()?;
-    if core.segments.prepare()? {
-        return Ok(true);
+    match core.segments.prepare() {
+        Ok(true) => Ok(true),
+        Ok(false) => free_one(core),
+        Err(full @ Error::Full { .. }) => {
+            if free_one(core)? {
+                Ok(true)
+            } else {
+                Err(full)
+            }
+        }
+        Err(error) => Err(error),
     }
+}
+
+/// Takes one step towards freeing the oldest segment; says whether it did.
+fn free_one(core: &Arc<Core>) -> Result<bool> {
     let (oldest, active) = core.segments.ends();
     if oldest < core.durable_oldest.load(Ordering::Acquire) && oldest < active {
         core.segments.retire(oldest)?;
