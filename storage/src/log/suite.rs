@@ -32,6 +32,7 @@ pub fn run(make: Make<'_>) {
     a_removed_group_is_forgotten(make);
     statistics_count_what_is_held_and_what_went_through(make);
     one_entry_can_be_asked_for(make);
+    a_read_is_whole_while_the_log_is_written(make);
     a_sync_is_durable_after_all_that_was_queued_before_it(make);
     a_closed_log_takes_nothing(make);
 }
@@ -296,6 +297,33 @@ pub fn one_entry_can_be_asked_for(make: Make<'_>) {
         assert!(group.exists(index), "{index}");
         assert_eq!(group.get(index).unwrap(), Some(entries(1, index..index + 1).remove(0)));
     }
+}
+
+/// Entries that move from memory to the disk meanwhile are in it, and none that was truncated is.
+pub fn a_read_is_whole_while_the_log_is_written(make: Make<'_>) {
+    let log = make();
+    let group = log.group(GroupId(1)).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for turn in 0..300 {
+                let next = group.state().last.map_or(0, |last| last.index + 1);
+                group
+                    .append((next..next + 3).map(|index| entry(turn, index, &[1; 50])).collect(), ignore())
+                    .unwrap();
+                if turn % 7 == 6 {
+                    group.truncate_after(Some(next - 2), ignore()).unwrap();
+                }
+            }
+        });
+        let kept = |turn: u64| (turn + 1) * 3 - (turn + 1) / 7 * 4;
+        while !writer.is_finished() {
+            let before = group.state().last.map_or(0, |last| last.term);
+            let found = read_all(&*group);
+            assert!(found.len() as u64 >= kept(before).saturating_sub(8), "{} at turn {before}", found.len());
+            assert!(found.iter().zip(0..).all(|(entry, index)| entry.position.index == index));
+        }
+        assert_eq!(read_all(&*group).len() as u64, kept(299));
+    });
 }
 
 /// Its callback fires after those of the calls before it.

@@ -22,9 +22,17 @@ pub(super) fn read(core: &Core, group: &Group, from: u64, to: u64, max_bytes: u6
     let mut entries = Vec::new();
     let mut next = from;
     let mut room = max_bytes;
+    let mut begun = None;
     loop {
         let wanted = {
             let state = &group.lock().window;
+            if begun.is_some_and(|begun| begun != state.stamp) {
+                // Truncated since: what was read may be gone.
+                (entries, begun) = (Vec::new(), None);
+                (next, room) = (from, max_bytes);
+                continue;
+            }
+            begun = Some(state.stamp);
             let start = next.max(state.first);
             let end = to.min(state.next_index());
             if start >= end || (start != next && !entries.is_empty()) {

@@ -93,14 +93,23 @@ impl RaftLogStorage for GroupLog {
     }
 
     fn read(&self, from: u64, to: u64, max_bytes: u64) -> Result<Vec<LogEntry>> {
+        let mut entries: Vec<LogEntry> = Vec::new();
+        let mut begun = None;
         loop {
-            let mut entries = Vec::new();
-            let mut room = max_bytes;
-            let (start, end, stamp) = {
+            let taken: u64 = entries.iter().map(|entry| entry.payload.len() as u64).sum();
+            let mut room = max_bytes.saturating_sub(taken);
+            let next = entries.last().map_or(from, |last| last.position.index + 1);
+            let (start, end, full, stamp) = {
                 let window = &self.group.lock().window;
-                let start = from.max(window.first);
+                if begun.is_some_and(|begun| begun != window.stamp) {
+                    // Truncated since: what was read may be gone.
+                    (entries, begun) = (Vec::new(), None);
+                    continue;
+                }
+                begun = Some(window.stamp);
+                let start = next.max(window.first);
                 let end = to.min(window.next_index());
-                if start >= end {
+                if start >= end || (start != next && !entries.is_empty()) {
                     return Ok(entries);
                 }
                 let cached_from = window.cached_from();
@@ -109,25 +118,25 @@ impl RaftLogStorage for GroupLog {
                     return Ok(entries);
                 }
                 let mut stop = start;
+                let mut full = false;
                 while let Some(entry) = window.get(stop).filter(|_| stop < end.min(cached_from)) {
                     let bytes = u64::from(entry.payload_bytes);
-                    if bytes > room && stop > start {
+                    full = bytes > room && (stop > start || !entries.is_empty());
+                    if full {
                         break;
                     }
                     room = room.saturating_sub(bytes);
                     stop += 1;
                 }
-                (start, stop, window.stamp)
+                (start, stop, full, window.stamp)
             };
-            // Purged or truncated since: ask again what there is.
-            let Some(read) = self.read_rows(start, end, stamp)? else { continue };
-            entries = read;
-            let window = &self.group.lock().window;
-            let stop = to.min(window.next_index());
-            if end < stop && end >= window.cached_from() && window.first <= end {
-                window.take_cached(end, stop, room, &mut entries);
+            // Else purged or truncated since: what there is now is asked for again.
+            if let Some(read) = self.read_rows(start, end, stamp)? {
+                entries.extend(read);
+                if full {
+                    return Ok(entries);
+                }
             }
-            return Ok(entries);
         }
     }
 
