@@ -79,7 +79,7 @@ fn fjall_log_keeps_every_promise_without_syncs_and_without_a_cache() {
 
 #[test]
 fn memory_log_keeps_every_promise() {
-    suite::run(&|| MemoryLog::new(1000));
+    suite::run(&|| MemoryLog::new(10_000));
 }
 
 #[test]
