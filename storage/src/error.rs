@@ -81,6 +81,15 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// A bound that was configured is reached: nothing of the call took effect, and it may succeed
+    /// once something was dropped.
+    #[error("{what} reached its limit of {limit}")]
+    LimitReached {
+        /// What is bounded, with its unit.
+        what: String,
+        /// The bound.
+        limit: u64,
+    },
     /// An option has a value that the layer does not take.
     #[error("option {option}: {reason}")]
     Options {

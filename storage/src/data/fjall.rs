@@ -42,7 +42,7 @@ const fn name(keyspace: Keyspace) -> &'static str {
 }
 
 /// An error of fjall, met on `operation` in `path`, as one of ours.
-fn engine_error(operation: &'static str, path: &Path, error: ::fjall::Error) -> Error {
+pub(crate) fn engine_error(operation: &'static str, path: &Path, error: ::fjall::Error) -> Error {
     use ::fjall::{Error as Fjall, LsmError};
     let corrupt = |what: String| Error::Corrupt { path: path.to_owned(), offset: 0, what };
     match error {

@@ -27,6 +27,8 @@ pub enum Fault {
     Io,
     /// That call fails with ENOSPC; later ones work.
     Full,
+    /// From that call on no file can grow, until [`SimDisk::set_capacity`].
+    FullFromNow,
     /// The power goes: that call may take effect in part, it and all later ones fail.
     PowerLoss,
 }
@@ -162,6 +164,10 @@ impl State {
             Some((at, fault)) if at == self.calls => match fault {
                 Fault::Io => Err(eio(operation, path)),
                 Fault::Full => Err(Error::Full { path: path.to_owned() }),
+                Fault::FullFromNow => {
+                    self.capacity = self.used();
+                    Ok(false)
+                }
                 Fault::PowerLoss => {
                     self.dark = true;
                     Ok(true)

@@ -23,14 +23,13 @@ use std::thread::JoinHandle;
 use self::core::Core;
 use self::frame::Place;
 use self::group::{Group, GroupState};
-pub(in crate::log) use self::group::{check_follows, check_truncates};
 use self::handle::GroupLog;
 use self::queue::{Change, Queued};
 use self::recovery::Recovered;
 use self::segments::Segments;
 use self::writer::Writer;
 use super::options::LogOptions;
-use super::{AppendOnlyLogStorage, Durable, GroupId, RaftLogStorage, wait_durable};
+use super::{AppendOnlyLogStorage, Durable, GroupId, LogSpace, RaftLogStorage, wait_durable};
 use crate::disk::{Disk, DiskLock};
 use crate::{Error, Result};
 
@@ -57,6 +56,7 @@ pub struct AppendLog {
     lock: Mutex<Option<Box<dyn DiskLock>>>,
     stepped: bool,
     closed_before: Option<bool>,
+    blemishes: Vec<Error>,
 }
 
 impl AppendLog {
@@ -119,10 +119,9 @@ impl AppendLog {
         self.closed_before
     }
 
-    /// The groups that were found damaged at open, with what was found.
-    pub fn damaged(&self) -> Vec<(GroupId, Error)> {
-        let damaged = self.core.damaged.lock().unwrap_or_else(|p| p.into_inner());
-        damaged.iter().map(|(id, error)| (*id, error.clone())).collect()
+    /// Damage that was found at open and hit nothing that the log holds: a sign that the disk spoils bytes.
+    pub fn blemishes(&self) -> &[Error] {
+        &self.blemishes
     }
 
     fn recover(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions, stepped: bool) -> Result<Self> {
@@ -133,7 +132,7 @@ impl AppendLog {
         }
         let lock = disk.lock(&dir.join(LOCK))?;
         let found = segments::find(&*disk, dir)?;
-        let Recovered { groups, damaged, used, unused, end, previous, oldest, closed } =
+        let Recovered { groups, damaged, blemishes, used, unused, end, previous, oldest, closed } =
             recovery::recover(&*disk, &found)?;
         // Whatever was read is acknowledged from now on.
         for segment in used.values() {
@@ -148,8 +147,8 @@ impl AppendLog {
         disk.sync_dir(dir)?;
         let new = used.is_empty();
         let last = used.values().next_back().cloned();
-        let (bytes, reserve) = (options.segment_bytes, options.reserve_segments);
-        let segments = Segments::new(disk, dir.to_owned(), bytes, reserve, used, spares)?;
+        let (bytes, kept) = (options.segment_bytes, (options.reserve_segments, options.spare_segments));
+        let segments = Segments::new(disk, dir.to_owned(), bytes, kept, used, spares)?;
         let (segment, offset) = match last {
             // Nothing was written after the close.
             Some(last) if closed => (last, end.offset),
@@ -169,6 +168,7 @@ impl AppendLog {
             lock: Mutex::new(Some(lock)),
             stepped,
             closed_before: (!new).then_some(closed),
+            blemishes,
         })
     }
 
@@ -219,7 +219,7 @@ impl AppendOnlyLogStorage for AppendLog {
         let item = Queued::new(Some(Arc::clone(&group)), Change::Remove, Some(fire));
         let mut freed = 0;
         let queued = self.core.enqueue(&mut state, [item], |state| {
-            freed = state.cache.iter().map(group::cost).sum();
+            freed = state.window.cached_bytes();
             *state = GroupState { removed: true, ..GroupState::default() };
         });
         drop(state);
@@ -241,8 +241,17 @@ impl AppendOnlyLogStorage for AppendLog {
         }
     }
 
+    fn damaged(&self) -> Vec<(GroupId, Error)> {
+        let damaged = self.core.damaged.lock().unwrap_or_else(|p| p.into_inner());
+        damaged.iter().map(|(id, error)| (*id, error.clone())).collect()
+    }
+
     fn poisoned(&self) -> Option<Error> {
         self.core.first_failure()
+    }
+
+    fn space(&self) -> LogSpace {
+        self.core.space()
     }
 
     fn disk_bytes(&self) -> u64 {

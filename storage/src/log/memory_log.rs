@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::append_log::{check_follows, check_truncates};
-use super::{AppendOnlyLogStorage, Durable, GroupId, LogEntry, LogPosition, LogState, RaftLogStorage};
+use super::window::{check_follows, check_truncates};
+use super::{
+    AppendOnlyLogStorage, Durable, GroupId, LogEntry, LogPosition, LogSpace, LogState, LogStatistics,
+    RaftLogStorage,
+};
 use crate::{Error, Result};
 
 /// The logs of all groups of a node, in memory.
@@ -67,8 +70,16 @@ impl AppendOnlyLogStorage for MemoryLog {
         durable(outcome);
     }
 
+    fn damaged(&self) -> Vec<(GroupId, Error)> {
+        Vec::new()
+    }
+
     fn poisoned(&self) -> Option<Error> {
         None
+    }
+
+    fn space(&self) -> LogSpace {
+        LogSpace::Ample
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -102,6 +113,11 @@ struct State {
     vote: Option<Bytes>,
     committed: Option<LogPosition>,
     gone: Option<Gone>,
+    payload_bytes: u64,
+    /// Entries that purges dropped.
+    compacted: u64,
+    appended: u64,
+    appended_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -154,15 +170,13 @@ impl RaftLogStorage for MemoryGroup {
         check_follows(state.bounds().last, &entries)?;
         let found = (state.entries.len() + entries.len()) as u64;
         if found > self.max_entries {
-            let limit = self.max_entries;
-            return Err(Error::Options {
-                option: "max_entries",
-                reason: format!(
-                    "{found} entries of group {} above the purge point, allowed are {limit}",
-                    self.id.0
-                ),
-            });
+            let what = format!("max_entries of group {} above its purge point", self.id.0);
+            return Err(Error::LimitReached { what, limit: self.max_entries });
         }
+        state.appended += entries.len() as u64;
+        let bytes: u64 = entries.iter().map(|entry| entry.payload.len() as u64).sum();
+        state.appended_bytes += bytes;
+        state.payload_bytes += bytes;
         state.entries.extend(entries);
         drop(state);
         durable(Ok(()));
@@ -185,6 +199,19 @@ impl RaftLogStorage for MemoryGroup {
         Ok(entries)
     }
 
+    fn statistics(&self) -> LogStatistics {
+        let state = self.lock();
+        LogStatistics {
+            first_index: state.entries.front().map(|entry| entry.position.index),
+            last_index: state.entries.back().map(|entry| entry.position.index),
+            entries: state.entries.len() as u64,
+            payload_bytes: state.payload_bytes,
+            compacted: state.compacted,
+            appended: state.appended,
+            appended_bytes: state.appended_bytes,
+        }
+    }
+
     fn cached_from(&self) -> u64 {
         self.lock().first_index()
     }
@@ -192,7 +219,10 @@ impl RaftLogStorage for MemoryGroup {
     fn truncate_after(&self, last: Option<u64>, durable: Durable) -> Result<()> {
         let mut state = self.open()?;
         check_truncates(state.purged, last)?;
-        state.entries.retain(|entry| last.is_some_and(|last| entry.position.index <= last));
+        while state.entries.back().is_some_and(|entry| last.is_none_or(|last| entry.position.index > last)) {
+            let dropped = state.entries.pop_back();
+            state.payload_bytes -= dropped.map_or(0, |entry| entry.payload.len() as u64);
+        }
         drop(state);
         durable(Ok(()));
         Ok(())
@@ -201,7 +231,11 @@ impl RaftLogStorage for MemoryGroup {
     fn purge(&self, upto: LogPosition) -> Result<()> {
         let mut state = self.open()?;
         if state.purged.is_none_or(|purged| upto.index > purged.index) {
-            state.entries.retain(|entry| entry.position.index > upto.index);
+            while state.entries.front().is_some_and(|entry| entry.position.index <= upto.index) {
+                let dropped = state.entries.pop_front();
+                state.payload_bytes -= dropped.map_or(0, |entry| entry.payload.len() as u64);
+                state.compacted += 1;
+            }
             state.purged = Some(upto);
         }
         Ok(())
@@ -224,5 +258,11 @@ impl RaftLogStorage for MemoryGroup {
 
     fn committed(&self) -> Option<LogPosition> {
         self.lock().committed
+    }
+
+    fn sync(&self, durable: Durable) -> Result<()> {
+        drop(self.open()?);
+        durable(Ok(()));
+        Ok(())
     }
 }

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a suite ends where a promise is broken")]
 
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{
-    AppendOnlyLogStorage, Durable, EntryKind, GroupId, LogEntry, LogPosition, LogState, RaftLogStorage,
-    wait_durable,
+    AppendOnlyLogStorage, Durable, EntryKind, GroupId, LogEntry, LogPosition, LogSpace, LogState,
+    LogStatistics, RaftLogStorage, wait_durable,
 };
 use crate::{Error, Result};
 
@@ -29,6 +30,10 @@ pub fn run(make: Make<'_>) {
     the_last_vote_and_committed_position_are_kept(make);
     groups_do_not_see_each_other(make);
     a_removed_group_is_forgotten(make);
+    statistics_count_what_is_held_and_what_went_through(make);
+    one_entry_can_be_asked_for(make);
+    a_read_is_whole_while_the_log_is_written(make);
+    a_sync_is_durable_after_all_that_was_queued_before_it(make);
     a_closed_log_takes_nothing(make);
 }
 
@@ -70,7 +75,8 @@ pub fn a_new_log_is_empty(make: Make<'_>) {
     assert_eq!((group.vote(), group.committed()), (None, None));
     assert_eq!(read_all(&*group), []);
     assert_eq!(log.groups(), []);
-    assert!(log.poisoned().is_none());
+    assert!(log.poisoned().is_none() && log.damaged().is_empty());
+    assert_eq!(log.space(), LogSpace::Ample);
 }
 
 /// Entries can be read, from memory, as soon as `append` returned.
@@ -246,6 +252,101 @@ pub fn a_removed_group_is_forgotten(make: Make<'_>) {
     assert_eq!(read_all(&*other), entries(1, 0..3));
 }
 
+/// First, last, count and bytes follow appends, truncations and purges; the counters only rise.
+pub fn statistics_count_what_is_held_and_what_went_through(make: Make<'_>) {
+    let log = make();
+    let group = log.group(GroupId(1)).unwrap();
+    assert_eq!(group.statistics(), LogStatistics::default());
+    append(&*group, (5..15).map(|index| entry(1, index, &[7; 10])).collect());
+    let start = group.statistics();
+    wait_durable(|durable| group.truncate_after(Some(12), durable)).unwrap();
+    group.append(vec![entry(2, 13, &[7; 100])], ignore()).unwrap();
+    group.purge(LogPosition { term: 1, index: 7 }).unwrap();
+    let now = group.statistics();
+    let expected = LogStatistics {
+        first_index: Some(8),
+        last_index: Some(13),
+        entries: 6,
+        payload_bytes: 150,
+        compacted: 3,
+        appended: 11,
+        appended_bytes: 200,
+    };
+    assert_eq!(now, expected);
+    assert_eq!(now.mean_payload_bytes(), 25);
+    assert!((now.appends_per_second(&start, Duration::from_millis(500)) - 2.0).abs() < 1e-9);
+    group.purge(LogPosition { term: 2, index: 40 }).unwrap();
+    let empty = group.statistics();
+    let expected =
+        LogStatistics { compacted: 9, appended: 11, appended_bytes: 200, ..LogStatistics::default() };
+    assert_eq!((empty, empty.mean_payload_bytes()), (expected, 0));
+}
+
+/// An index is there or not, whatever lies around it.
+pub fn one_entry_can_be_asked_for(make: Make<'_>) {
+    let log = make();
+    let group = log.group(GroupId(1)).unwrap();
+    assert!(!group.exists(0));
+    append(&*group, entries(1, 3..9));
+    group.purge(LogPosition { term: 1, index: 4 }).unwrap();
+    for index in [0, 4, 9, u64::MAX] {
+        assert!(!group.exists(index), "{index}");
+        assert_eq!(group.get(index).unwrap(), None);
+    }
+    for index in 5..9 {
+        assert!(group.exists(index), "{index}");
+        assert_eq!(group.get(index).unwrap(), Some(entries(1, index..index + 1).remove(0)));
+    }
+}
+
+/// Entries that move from memory to the disk meanwhile are in it, and none that was truncated is.
+pub fn a_read_is_whole_while_the_log_is_written(make: Make<'_>) {
+    let log = make();
+    let group = log.group(GroupId(1)).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for turn in 0..60 {
+                let next = group.state().last.map_or(0, |last| last.index + 1);
+                append(&*group, (next..next + 20).map(|index| entry(turn, index, &[1; 50])).collect());
+                if turn % 7 == 6 {
+                    // This append and one more.
+                    group.truncate_after(Some(next - 2), ignore()).unwrap();
+                }
+            }
+        });
+        let kept = |turn: u64| (turn + 1) * 20 - (turn + 1) / 7 * 21;
+        while !writer.is_finished() {
+            // A later truncation takes one entry more than its own append.
+            let least = group.state().last.map_or(0, |last| kept(last.term) - 1);
+            let found = read_all(&*group);
+            assert!(found.len() as u64 >= least, "{} of {least}", found.len());
+            assert!(found.iter().zip(0..).all(|(entry, index)| entry.position.index == index));
+        }
+        assert_eq!(read_all(&*group).len() as u64, kept(59));
+    });
+}
+
+/// Its callback fires after those of the calls before it.
+pub fn a_sync_is_durable_after_all_that_was_queued_before_it(make: Make<'_>) {
+    let log = make();
+    let (a, b) = (log.group(GroupId(1)).unwrap(), log.group(GroupId(2)).unwrap());
+    let (tx, rx) = mpsc::channel();
+    let note = |n: u64| -> Durable {
+        let tx = tx.clone();
+        Box::new(move |outcome: Result<()>| {
+            outcome.expect("a healthy log makes it durable");
+            // The receiver lives until the end of the test.
+            let _ = tx.send(n);
+        })
+    };
+    a.append(entries(1, 0..2), note(0)).unwrap();
+    b.append(entries(1, 0..2), note(1)).unwrap();
+    b.purge(LogPosition { term: 1, index: 0 }).unwrap();
+    a.sync(note(2)).unwrap();
+    a.sync(note(3)).unwrap();
+    assert_eq!(rx.iter().take(4).collect::<Vec<_>>(), [0, 1, 2, 3]);
+}
+
 /// After `close` everything fails, and what was queued before is durable.
 pub fn a_closed_log_takes_nothing(make: Make<'_>) {
     let log = make();
@@ -261,6 +362,7 @@ pub fn a_closed_log_takes_nothing(make: Make<'_>) {
     assert!(matches!(group.append(entries(1, 3..4), ignore()), Err(Error::Closed)));
     assert!(matches!(group.save_vote(Bytes::new(), ignore()), Err(Error::Closed)));
     assert!(matches!(group.purge(LogPosition { term: 1, index: 1 }), Err(Error::Closed)));
+    assert!(matches!(group.sync(ignore()), Err(Error::Closed)));
     assert!(matches!(log.group(GroupId(2)), Err(Error::Closed)));
     assert!(matches!(log.close(), Err(Error::Closed)));
 }

@@ -3,7 +3,7 @@
 //! Order of locks: groups, a group, the queue. The writer's lock is taken before all of them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::group::{Group, GroupState};
 use super::queue::{Change, Queue, Queued, Rest};
 use super::segments::Segments;
 use super::writer::{Step, Writer, refuse};
-use crate::log::GroupId;
 use crate::log::options::LogOptions;
+use crate::log::{GroupId, LogSpace};
 use crate::{Error, Result};
 
 /// After this long without an append, what is lazy is written and the end is marked durable.
@@ -30,6 +30,10 @@ pub(super) struct Core {
     writer: Mutex<Writer>,
     poisoned: OnceLock<Error>,
     pub cached_bytes: AtomicU64,
+    /// Bytes of records that are queued and not written.
+    pub waiting_bytes: AtomicU64,
+    /// What waits does not fit into the segment in use, and no other is ready.
+    stalled: AtomicBool,
     /// Segments below this hold nothing that an open needs.
     pub durable_oldest: AtomicU64,
     /// The janitor waits for something it queued.
@@ -63,6 +67,8 @@ impl Core {
             writer: Mutex::new(writer),
             poisoned: OnceLock::new(),
             cached_bytes: AtomicU64::new(0),
+            waiting_bytes: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
             collecting: AtomicBool::new(false),
             janitor: Mutex::new(JanitorCall { wanted: true, over: false }),
             janitor_wake: Condvar::new(),
@@ -94,6 +100,7 @@ impl Core {
             self.open_for_more(&queue)?;
             apply(state);
             for item in items {
+                self.waiting_bytes.fetch_add(item.bytes as u64, Ordering::Relaxed);
                 wake |= queue.push(item);
             }
         }
@@ -110,6 +117,7 @@ impl Core {
             let mut queue = self.queue();
             self.open_for_more(&queue)?;
             queue.closed = closes;
+            self.waiting_bytes.fetch_add(item.bytes as u64, Ordering::Relaxed);
             queue.push(item)
         };
         if wake {
@@ -129,6 +137,24 @@ impl Core {
             None if queue.closed || queue.abandoned => Err(Error::Closed),
             None => Ok(()),
         }
+    }
+
+    /// Whether the disk leaves room.
+    pub(super) fn space(&self) -> LogSpace {
+        match (self.segments.disk_is_full(), self.stalled.load(Ordering::Relaxed)) {
+            (false, _) => LogSpace::Ample,
+            (true, false) => LogSpace::Reserve,
+            (true, true) => LogSpace::Exhausted,
+        }
+    }
+
+    /// Refuses an append while the disk is full and as much as a segment holds waits already.
+    pub(super) fn check_room(&self) -> Result<()> {
+        let much = self.waiting_bytes.load(Ordering::Relaxed) > self.options.segment_bytes;
+        if much && self.space() == LogSpace::Exhausted {
+            return Err(Error::Full { path: self.segments.dir().to_owned() });
+        }
+        Ok(())
     }
 
     /// The first failure as it happened.
@@ -221,6 +247,7 @@ impl Core {
                 self.end(writer, &error)
             }
             Ok(Step { wrote, stalled, fired }) => {
+                self.stalled.store(stalled, Ordering::Relaxed);
                 let (more, over) = (writer.has_backlog(), writer.closed);
                 drop(writer);
                 for durable in fired {

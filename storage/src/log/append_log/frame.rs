@@ -186,6 +186,13 @@ impl FrameHeader {
         (xxh3_64(body) == self.body_checksum).then_some(body)
     }
 
+    /// Where the bytes between the records and the next frame stop being zero, if they do.
+    pub(super) fn spoiled_padding(&self, segment: &[u8]) -> Option<u64> {
+        let from = self.body_offset() + self.body_bytes as usize;
+        let padding = segment.get(from..self.end() as usize)?;
+        padding.iter().position(|byte| *byte != 0).map(|at| (from + at) as u64)
+    }
+
     /// Where the records begin in the segment.
     pub(super) fn body_offset(&self) -> usize {
         self.place.offset as usize + Self::header_bytes(self.groups.len())

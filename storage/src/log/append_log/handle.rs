@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::core::Core;
-use super::group::{Group, check_truncates, cost};
+use super::group::Group;
 use super::queue::{Change, Queued};
 use super::{frame, reader, writer};
-use crate::log::{Durable, LogEntry, LogPosition, LogState, RaftLogStorage};
+use crate::log::window::{check_truncates, cost};
+use crate::log::{Durable, LogEntry, LogPosition, LogState, LogStatistics, RaftLogStorage};
 use crate::{Error, Result};
 
 /// The log of one group in the log of the node.
@@ -41,18 +42,19 @@ impl GroupLog {
 
 impl RaftLogStorage for GroupLog {
     fn state(&self) -> LogState {
-        self.group.lock().bounds()
+        self.group.lock().window.bounds()
     }
 
     fn append(&self, entries: Vec<LogEntry>, durable: Durable) -> Result<()> {
         let mut state = self.group.lock();
-        state.check_follows(&entries)?;
+        state.window.check_follows(&entries)?;
+        self.core.check_room()?;
         // Cloning an entry counts a reference: the bytes are shared by queue and cache.
         let visible = entries.clone();
         let bytes: u64 = entries.iter().map(cost).sum();
-        let item = self.item(Change::Append { entries, stamp: state.stamp }, Some(durable))?;
+        let item = self.item(Change::Append { entries, stamp: state.window.stamp }, Some(durable))?;
         self.core.cached_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let queued = self.core.enqueue(&mut state, [item], |state| state.append(visible));
+        let queued = self.core.enqueue(&mut state, [item], |state| state.window.append(visible));
         if queued.is_err() {
             self.freed(bytes);
         }
@@ -63,16 +65,20 @@ impl RaftLogStorage for GroupLog {
         reader::read(&self.core, &self.group, from, to, max_bytes)
     }
 
+    fn statistics(&self) -> LogStatistics {
+        self.group.lock().window.statistics()
+    }
+
     fn cached_from(&self) -> u64 {
-        self.group.lock().cached_from()
+        self.group.lock().window.cached_from()
     }
 
     fn truncate_after(&self, last: Option<u64>, durable: Durable) -> Result<()> {
         let mut state = self.group.lock();
-        check_truncates(state.purged, last)?;
+        check_truncates(state.window.purged, last)?;
         let item = self.item(Change::Truncate(last), Some(durable))?;
         let mut freed = 0;
-        self.core.enqueue(&mut state, [item], |state| freed = state.truncate_after(last))?;
+        self.core.enqueue(&mut state, [item], |state| freed = state.window.truncate_after(last))?;
         drop(state);
         self.freed(freed);
         Ok(())
@@ -80,12 +86,12 @@ impl RaftLogStorage for GroupLog {
 
     fn purge(&self, upto: LogPosition) -> Result<()> {
         let mut state = self.group.lock();
-        if state.purged.is_some_and(|purged| upto.index <= purged.index) {
+        if state.window.purged.is_some_and(|purged| upto.index <= purged.index) {
             return Ok(());
         }
         let item = self.item(Change::Purge(upto), None)?;
         let mut freed = 0;
-        self.core.enqueue(&mut state, [item], |state| freed = state.purge(upto))?;
+        self.core.enqueue(&mut state, [item], |state| freed = state.window.purge(upto))?;
         drop(state);
         self.freed(freed);
         if self.core.segments.used_count() > 1 {
@@ -118,5 +124,9 @@ impl RaftLogStorage for GroupLog {
 
     fn committed(&self) -> Option<LogPosition> {
         self.group.lock().committed
+    }
+
+    fn sync(&self, durable: Durable) -> Result<()> {
+        self.core.enqueue_global(Queued::new(None, Change::Sync, Some(durable)))
     }
 }

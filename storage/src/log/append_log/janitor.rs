@@ -9,24 +9,42 @@ use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::frame::record_bytes;
-use super::group::{EntryPlace, EntryRef, Group, GroupState, Whereabouts};
+use super::group::{EntryPlace, EntryRef, Group, GroupState};
 use super::queue::{Change, Queued};
 use super::reader;
 use super::writer::MARK_ROOM;
-use crate::Result;
+use crate::log::window::Whereabouts;
 use crate::log::{LogEntry, LogPosition};
+use crate::{Error, Result};
 
 /// About what the vote and the positions of a group take.
 const GROUP_BYTES: u64 = 256;
 /// What is moved at a time, so that nobody waits long behind it.
 const MOVE_BYTES: u64 = 256 << 10;
 
-/// Does one piece of work; says whether there may be more.
+/// Does one piece of work; says whether there may be more. On a full disk what can be freed is freed all the
+/// same: it becomes the next segments.
+///
+/// # Errors
+/// [`Error::Full`] when nothing is left to do but to wait for room.
 pub(super) fn round(core: &Arc<Core>) -> Result<bool> {
     core.segments.reclaim()?;
-    if core.segments.prepare()? {
-        return Ok(true);
+    match core.segments.prepare() {
+        Ok(true) => Ok(true),
+        Ok(false) => free_one(core),
+        Err(full @ Error::Full { .. }) => {
+            if free_one(core)? {
+                Ok(true)
+            } else {
+                Err(full)
+            }
+        }
+        Err(error) => Err(error),
     }
+}
+
+/// Takes one step towards freeing the oldest segment; says whether it did.
+fn free_one(core: &Arc<Core>) -> Result<bool> {
     let (oldest, active) = core.segments.ends();
     if oldest < core.durable_oldest.load(Ordering::Acquire) && oldest < active {
         core.segments.retire(oldest)?;
@@ -66,7 +84,7 @@ pub(super) fn round(core: &Arc<Core>) -> Result<bool> {
 /// and the janitor comes to rest.
 fn mostly_garbage(core: &Core, groups: &[Arc<Group>]) -> bool {
     let used = core.segments.used_count() as u64;
-    let live: u64 = groups.iter().map(|group| group.lock().live_bytes + GROUP_BYTES).sum();
+    let live: u64 = groups.iter().map(|group| group.lock().live_bytes() + GROUP_BYTES).sum();
     let half = (core.options.segment_bytes - 2 * MARK_ROOM) / 2;
     let filled = live.div_ceil(half);
     used > filled + filled / 2 + 2
@@ -87,7 +105,7 @@ fn move_out(core: &Core, groups: &[Arc<Group>], sequence: u64) -> Result<()> {
                 // A removed group, or a log that takes no more, needs nothing moved.
                 let _ = core.enqueue(&mut state, items, |_| ());
             }
-            for (index, entry) in (state.first..).zip(&state.entries) {
+            for (index, entry) in (state.window.first..).zip(&state.window.entries) {
                 match entry.at {
                     Whereabouts::At(at) if at.sequence == sequence => found.push((index, *entry, at)),
                     _ => continue,
@@ -106,7 +124,7 @@ fn move_out(core: &Core, groups: &[Arc<Group>], sequence: u64) -> Result<()> {
         }
         let mut state = group.lock();
         entries.retain(|(entry, at): &(LogEntry, EntryPlace)| {
-            state.get(entry.position.index).is_some_and(|now| now.at == Whereabouts::At(*at))
+            state.window.get(entry.position.index).is_some_and(|now| now.at == Whereabouts::At(*at))
         });
         if !entries.is_empty() {
             let item = Queued::new(Some(Arc::clone(group)), Change::Move { entries }, None);
@@ -119,7 +137,7 @@ fn move_out(core: &Core, groups: &[Arc<Group>], sequence: u64) -> Result<()> {
 /// The vote and the positions of a group, to be written once more.
 fn state_items(group: &Arc<Group>, state: &mut GroupState) -> Vec<Queued> {
     let vote = state.vote.clone().map(Change::Vote);
-    let purged = state.purged.map(Change::Purge);
+    let purged = state.window.purged.map(Change::Purge);
     let committed = (state.committed.is_some() && !state.committed_queued).then_some(Change::Committed);
     state.committed_queued |= committed.is_some();
     [vote, purged, committed]

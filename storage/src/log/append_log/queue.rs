@@ -25,6 +25,8 @@ pub(super) enum Change {
     /// The committed position that the group has when this is written.
     Committed,
     Remove,
+    /// Everything before it is to be durable.
+    Sync,
     /// Older segments than this hold nothing that is needed once this is durable.
     Oldest(u64),
     Close,
@@ -67,7 +69,7 @@ impl Change {
             Change::Move { entries } => entries.iter().map(|(e, _)| record_bytes(e.payload.len())).sum(),
             Change::Vote(vote) => record_bytes(vote.len()),
             Change::Truncate(_) | Change::Purge(_) | Change::Committed | Change::Remove => record_bytes(0),
-            Change::Oldest(_) | Change::Close => 0,
+            Change::Sync | Change::Oldest(_) | Change::Close => 0,
         }
     }
 
@@ -79,6 +81,7 @@ impl Change {
             | Change::Vote(_)
             | Change::Truncate(_)
             | Change::Remove
+            | Change::Sync
             | Change::Oldest(_)
             | Change::Close => true,
         }

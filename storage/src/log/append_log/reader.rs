@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::core::Core;
 use super::frame::{Record, RecordKind, record_bytes};
-use super::group::{EntryPlace, EntryRef, Group, Whereabouts};
+use super::group::{EntryPlace, EntryRef, Group};
 use super::segments::Segment;
+use crate::log::window::Whereabouts;
 use crate::log::{GroupId, LogEntry, LogPosition};
 use crate::{Error, Result};
 
@@ -21,9 +22,17 @@ pub(super) fn read(core: &Core, group: &Group, from: u64, to: u64, max_bytes: u6
     let mut entries = Vec::new();
     let mut next = from;
     let mut room = max_bytes;
+    let mut begun = None;
     loop {
         let wanted = {
-            let state = group.lock();
+            let state = &group.lock().window;
+            if begun.is_some_and(|begun| begun != state.stamp) {
+                // Truncated since: what was read may be gone.
+                (entries, begun) = (Vec::new(), None);
+                (next, room) = (from, max_bytes);
+                continue;
+            }
+            begun = Some(state.stamp);
             let start = next.max(state.first);
             let end = to.min(state.next_index());
             if start >= end || (start != next && !entries.is_empty()) {
@@ -31,15 +40,7 @@ pub(super) fn read(core: &Core, group: &Group, from: u64, to: u64, max_bytes: u6
             }
             let cached_from = state.cached_from();
             if start >= cached_from {
-                let cached = state.cache.range((start - cached_from) as usize..(end - cached_from) as usize);
-                for entry in cached {
-                    let bytes = entry.payload.len() as u64;
-                    if bytes > room && !entries.is_empty() {
-                        break;
-                    }
-                    room = room.saturating_sub(bytes);
-                    entries.push(entry.clone());
-                }
+                state.take_cached(start, end, room, &mut entries);
                 return Ok(entries);
             }
             let mut wanted = Vec::new();

@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::{
-    BLOCK, BadRecord, CLOSED, FrameHeader, Place, Record, RecordKind, VERSION, entry_kind, record_bytes,
-};
-use super::group::{EntryPlace, EntryRef, GroupState, Whereabouts};
+use super::frame::{BLOCK, BadRecord, CLOSED, FrameHeader, Place, Record, RecordKind, VERSION, entry_kind};
+use super::group::{EntryPlace, EntryRef, GroupState};
 use super::segments::{Found, Segment, open_segment};
 use crate::disk::Disk;
+use crate::log::window::{Whereabouts, Window};
 use crate::log::{GroupId, LogPosition};
 use crate::{Error, Result};
 
@@ -24,6 +23,8 @@ use crate::{Error, Result};
 pub(super) struct Recovered {
     pub groups: BTreeMap<GroupId, GroupState>,
     pub damaged: BTreeMap<GroupId, Error>,
+    /// Damage that hit nothing.
+    pub blemishes: Vec<Error>,
     /// Segments with valid frames, by sequence.
     pub used: BTreeMap<u64, Arc<Segment>>,
     /// Segments behind the tail: nothing in them counts.
@@ -117,7 +118,10 @@ impl Scan<'_> {
                 break;
             }
             match frame.body(bytes) {
-                Some(body) => self.take(segment, &frame, body)?,
+                Some(body) => {
+                    self.take(segment, &frame, body)?;
+                    self.check_padding(segment, &frame, bytes);
+                }
                 None => {
                     if self.next_follows(later)? {
                         // An earlier open cut it and went on in the next segment.
@@ -182,6 +186,14 @@ impl Scan<'_> {
         Ok(None)
     }
 
+    fn check_padding(&mut self, segment: &Segment, frame: &FrameHeader, bytes: &[u8]) {
+        let Some(offset) = frame.spoiled_padding(bytes) else { return };
+        let what = "padding of a frame, groups: none".to_owned();
+        let error = Error::Corrupt { path: segment.path.clone(), offset, what };
+        tracing::warn!(%error, "the disk spoils bytes");
+        self.out.blemishes.push(error);
+    }
+
     fn damage(&mut self, segment: &Segment, frame: &FrameHeader) {
         let groups: Vec<String> = frame.groups.iter().map(|group| group.0.to_string()).collect();
         let what = format!("frame, groups: {}", groups.join(", "));
@@ -241,6 +253,7 @@ fn covering(bytes: &[u8], segment: &Segment, from: u64, place: Place) -> Option<
 #[derive(Debug, Default)]
 struct Replay {
     state: GroupState,
+    purged: Option<LogPosition>,
     entries: BTreeMap<u64, EntryRef>,
 }
 
@@ -249,7 +262,7 @@ impl Replay {
         let index = record.position.index;
         match record.kind {
             RecordKind::Entry | RecordKind::Moved => {
-                let purged = self.state.purged.is_some_and(|purged| index <= purged.index);
+                let purged = self.purged.is_some_and(|purged| index <= purged.index);
                 if let Some(kind) = entry_kind(record.detail)
                     && !purged
                 {
@@ -272,7 +285,7 @@ impl Replay {
             }
             RecordKind::Purge => {
                 self.entries = self.entries.split_off(&index.saturating_add(1));
-                self.state.purged = Some(record.position);
+                self.purged = Some(record.position);
                 self.state.purged_in = place.sequence;
             }
             RecordKind::Committed => {
@@ -285,13 +298,11 @@ impl Replay {
 
     /// The state, or the index at which entries are missing.
     fn finish(self) -> Result<GroupState, u64> {
-        let Replay { mut state, entries } = self;
-        let first = match state.purged {
+        let Replay { mut state, purged, entries } = self;
+        let first = match purged {
             Some(purged) => purged.index.saturating_add(1),
             None => entries.keys().next().copied().unwrap_or(0),
         };
-        state.first = first;
-        state.live_bytes = entries.values().map(|e| record_bytes(e.payload_bytes as usize) as u64).sum();
         let mut refs = VecDeque::with_capacity(entries.len());
         for ((index, entry), expected) in entries.into_iter().zip(first..) {
             if index != expected {
@@ -299,9 +310,9 @@ impl Replay {
             }
             refs.push_back(entry);
         }
-        state.entries = refs;
+        state.window = Window::found(purged, first, refs);
         // A hint that ran ahead of what survived would name entries that are not there.
-        let last: Option<LogPosition> = state.bounds().last;
+        let last: Option<LogPosition> = state.window.bounds().last;
         if state.committed.is_some_and(|committed| last.is_none_or(|last| committed.index > last.index)) {
             state.committed = None;
         }

@@ -35,6 +35,8 @@ pub(super) struct Segments {
     dir: PathBuf,
     bytes: u64,
     reserve: usize,
+    /// Retired files that are kept beyond what the reserve needs.
+    spare: usize,
     /// By sequence, the active one last.
     used: RwLock<BTreeMap<u64, Arc<Segment>>>,
     pool: Mutex<Pool>,
@@ -87,7 +89,7 @@ impl Segments {
         disk: Arc<dyn Disk>,
         dir: PathBuf,
         bytes: u64,
-        reserve: usize,
+        (reserve, spare): (usize, usize),
         used: BTreeMap<u64, Arc<Segment>>,
         spares: Vec<PathBuf>,
     ) -> Result<Self> {
@@ -105,11 +107,16 @@ impl Segments {
             dir,
             bytes,
             reserve,
+            spare,
             used: RwLock::new(used),
             pool: Mutex::new(Pool { spares: kept, next_sequence, ..Pool::default() }),
             ready: Condvar::new(),
             preparing: Mutex::new(()),
         })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -234,7 +241,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Makes retired files that nobody reads any more ready to be used again; one is kept, others go.
+    /// Makes retired files that nobody reads any more ready to be used again; a few are kept, others go.
     pub(super) fn reclaim(&self) -> Result<()> {
         let mut surplus = Vec::new();
         {
@@ -243,7 +250,7 @@ impl Segments {
                 std::mem::take(&mut pool.retired).into_iter().partition(|(s, _)| Arc::strong_count(s) == 1);
             pool.retired = read;
             for (segment, path) in free {
-                let wanted = 1 + self.reserve.saturating_sub(pool.ready.len());
+                let wanted = self.spare + self.reserve.saturating_sub(pool.ready.len());
                 if segment.bytes == self.bytes && pool.spares.len() < wanted {
                     pool.spares.push(path);
                 } else {

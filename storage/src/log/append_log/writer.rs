@@ -110,6 +110,8 @@ impl Writer {
         if sync {
             core.durable_oldest.store(self.oldest, Ordering::Release);
         }
+        let written: usize = self.current.iter().map(|item| item.bytes).sum();
+        core.waiting_bytes.fetch_sub(written as u64, Ordering::Relaxed);
         let fired = self.complete(body_offset);
         self.evict(core);
         Ok(Step { wrote: true, stalled: false, fired })
@@ -223,7 +225,7 @@ impl Writer {
             match item.change {
                 Change::Append { entries, stamp } => {
                     for entry in &entries {
-                        state.written(entry.position.index, stamp, EntryPlace::new(at));
+                        state.window.written(entry.position.index, stamp, EntryPlace::new(at));
                         at.offset += record_bytes(entry.payload.len()) as u64;
                     }
                     drop(state);
@@ -234,7 +236,7 @@ impl Writer {
                 }
                 Change::Move { entries } => {
                     for (entry, from) in &entries {
-                        state.moved(entry.position.index, *from, EntryPlace::new(at));
+                        state.window.moved(entry.position.index, *from, EntryPlace::new(at));
                         at.offset += record_bytes(entry.payload.len()) as u64;
                     }
                     continue;
@@ -242,7 +244,7 @@ impl Writer {
                 Change::Vote(_) => state.vote_in = sequence,
                 Change::Purge(_) => state.purged_in = sequence,
                 Change::Committed => state.committed_in = sequence,
-                Change::Truncate(_) | Change::Remove | Change::Oldest(_) | Change::Close => {}
+                Change::Truncate(_) | Change::Remove | Change::Sync | Change::Oldest(_) | Change::Close => {}
             }
             at.offset += item.bytes as u64;
         }
@@ -253,12 +255,12 @@ impl Writer {
     fn evict(&mut self, core: &Core) {
         while core.cached_bytes.load(Ordering::Relaxed) > core.options.cache_bytes {
             let Some((group, upto)) = self.evictable.pop_front() else { break };
-            let freed = group.lock().evict(upto);
+            let freed = group.lock().window.evict(upto);
             core.cached_bytes.fetch_sub(freed, Ordering::Relaxed);
         }
         // Appends whose entries were purged or truncated leave nothing to evict.
         while let Some((group, upto)) = self.evictable.front() {
-            if group.lock().cached_from() <= *upto {
+            if group.lock().window.cached_from() <= *upto {
                 break;
             }
             self.evictable.pop_front();
@@ -297,7 +299,7 @@ fn encode(item: &Queued, into: &mut Vec<u8>) {
             record(RecordKind::Committed, detail, committed.unwrap_or(nowhere), &[]).encode(into);
         }
         Change::Remove => record(RecordKind::Remove, 0, nowhere, &[]).encode(into),
-        Change::Oldest(_) | Change::Close => {}
+        Change::Sync | Change::Oldest(_) | Change::Close => {}
     }
 }
 
