@@ -76,7 +76,7 @@ impl Encoder {
     /// [`Encoder::end`] says why.
     pub(super) fn send(&mut self, content: Vec<u8>) -> Result<bool> {
         let number = self.frames;
-        self.frames = number.checked_add(1).ok_or(Error::TooLarge {
+        self.frames = number.checked_add(1).ok_or_else(|| Error::TooLarge {
             what: "a snapshot",
             found: (u64::from(number) + 1) * FRAME_BYTES as u64,
             limit: u64::from(u32::MAX) * FRAME_BYTES as u64,

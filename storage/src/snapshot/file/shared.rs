@@ -143,22 +143,20 @@ impl Shared {
             return Ok(Vec::new());
         }
         let mut removed = Vec::new();
-        let mut failed = None;
+        let mut failed = Ok(());
         for (id, entry) in let_go {
-            let outcome = match failed {
-                None => self.disk.remove(&self.path(id, COMPLETE)),
-                Some(_) => Ok(()),
-            };
-            failed = failed.or(outcome.err());
-            if failed.is_some() {
+            if failed.is_ok() {
+                failed = self.disk.remove(&self.path(id, COMPLETE));
+            }
+            if failed.is_ok() {
+                removed.push(id);
+            } else {
                 // Its file may still be there.
                 self.index().complete.entry(id).or_insert(entry);
-            } else {
-                removed.push(id);
             }
         }
         self.disk.sync_dir(&self.dir)?;
-        failed.map_or(Ok(removed), Err)
+        failed.map(|()| removed)
     }
 
     /// Removes what other transfers left that go on no more.
