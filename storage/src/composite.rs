@@ -279,10 +279,9 @@ impl CompositeStorage {
         let least = self.options.log.options.segment_bytes;
         match self.disk.free_bytes(&self.dir) {
             Ok(free) if free >= least => board.clear_everywhere(Matter::Space),
-            Ok(free) => {
+            Ok(_) => {
                 let place = self.dir.display();
-                let reason =
-                    format!("{free} bytes are free for {place}, the log's next segment takes {least}");
+                let reason = format!("{place} has no room for {least} bytes, the log's next segment");
                 for layer in Layer::ALL {
                     board.set(layer, Matter::Space, None, Status::Degraded { reason: reason.clone() });
                 }

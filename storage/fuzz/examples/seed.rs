@@ -26,6 +26,8 @@ fn main() {
     seed("log_segment", "two", &log(18));
     seed("data_pointer", "first", b"odgm-data 1 1 2c7a1d3e\n");
     seed("data_pointer", "second", b"odgm-data 1 2 00000000\n");
+    let layers = "odgm-storage 1\nlog append_log\nsnapshot compressed_file\ndata fjall\ncrc32 00000000\n";
+    seed("storage_layers", "first", layers.as_bytes());
     seed("checkpoint_manifest", "first", b"odgm-checkpoint 1\n");
 }
 

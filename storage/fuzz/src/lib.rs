@@ -7,10 +7,12 @@
 //! The fuzz targets run these, and so does an ordinary test over `corpus/` (`storage/tests/it/corpus.rs`).
 
 mod data;
+mod layers;
 mod log;
 mod snapshot;
 
 pub use data::{checkpoint_manifest, data_pointer, data_stream};
+pub use layers::storage_layers;
 pub use log::log_segment;
 pub use snapshot::snapshot_file;
 

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use odgm_storage::disk::{Disk, OpenMode, SimDisk};
-use odgm_storage::log::{AppendLog, AppendOnlyLogStorage, GroupId, LogEntry, LogOptions, LogState, SyncPolicy};
+use odgm_storage::log::{
+    AppendLog, AppendOnlyLogStorage, GroupId, LogEntry, LogOptions, LogState, SyncPolicy,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{file_in, put, u32_at};
@@ -95,7 +97,8 @@ fn seal_frame(segment: &mut [u8], at: usize, previous: &mut Option<u64>) -> Opti
     segment.get(body..end)?;
     let mut record = body;
     while let Some(length) = u32_at(segment, record) {
-        let Some(stop) = record.checked_add(36).and_then(|p| p.checked_add(length)).filter(|s| *s <= end) else {
+        let Some(stop) = record.checked_add(36).and_then(|p| p.checked_add(length)).filter(|s| *s <= end)
+        else {
             break;
         };
         let sum = xxh3_64(&segment[record + 8..stop]) as u32;

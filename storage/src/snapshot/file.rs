@@ -154,9 +154,9 @@ impl RaftSnapshotStorage for FileSnapshots {
     }
 
     fn delete(&self, id: Uuid) -> Result<()> {
-        self.shared.disk.remove(&self.shared.path(id, COMPLETE))?;
+        self.shared.remove(id)?;
         self.shared.index().complete.remove(&id);
-        self.shared.disk.sync_dir(&self.shared.dir)
+        self.shared.sync_names()
     }
 
     fn hold(&self, id: Uuid) -> Result<SnapshotHold> {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its helper does")]
 
+mod composite;
+mod composite_layers;
+mod corpus;
 mod data;
 mod data_fjall;
 mod log;
@@ -11,3 +14,6 @@ mod log_model;
 mod log_script;
 mod log_space;
 mod snapshot;
+mod snapshot_crash;
+mod snapshot_model;
+mod snapshot_script;

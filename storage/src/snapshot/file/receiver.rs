@@ -102,7 +102,11 @@ impl SnapshotReceiver for FileReceiver {
             self.shared.disk.remove(&self.path)?;
         }
         let info = verified?;
-        self.file.sync_all()?;
+        if let Err(error) = self.file.sync_all() {
+            // It reads well and may never reach the disk: it must not be taken up, and synced, again.
+            self.shared.disk.remove(&self.path)?;
+            return Err(error);
+        }
         self.shared.publish(self.id, &self.path, self.file.clone(), info.clone())?;
         Ok(info)
     }

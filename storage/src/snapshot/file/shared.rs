@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use uuid::Uuid;
@@ -19,6 +20,8 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) options: SnapshotOptions,
     index: Mutex<Index>,
+    /// A removed name may come back with a loss of power, because a sync of the directory failed.
+    unsynced: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +90,8 @@ impl Shared {
         options: SnapshotOptions,
         complete: BTreeMap<Uuid, Entry>,
     ) -> Self {
-        Shared { disk, dir, options, index: Mutex::new(Index { complete, busy: HashSet::new() }) }
+        let index = Mutex::new(Index { complete, busy: HashSet::new() });
+        Shared { disk, dir, options, index, unsynced: AtomicBool::new(false) }
     }
 
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
@@ -125,7 +129,7 @@ impl Shared {
         info: SnapshotInfo,
     ) -> Result<()> {
         self.disk.rename(from, &self.path(id, COMPLETE))?;
-        self.disk.sync_dir(&self.dir)?;
+        self.sync_names()?;
         self.index().complete.insert(id, Entry::new(Ok(info), file));
         Ok(())
     }
@@ -139,14 +143,14 @@ impl Shared {
             surplus.retain(|id| index.complete.get(id).is_some_and(|e| Arc::strong_count(&e.held) == 1));
             surplus.into_iter().filter_map(|id| index.complete.remove_entry(&id)).collect()
         };
-        if let_go.is_empty() {
+        if let_go.is_empty() && !self.unsynced.load(Ordering::Acquire) {
             return Ok(Vec::new());
         }
         let mut removed = Vec::new();
         let mut failed = Ok(());
         for (id, entry) in let_go {
             if failed.is_ok() {
-                failed = self.disk.remove(&self.path(id, COMPLETE));
+                failed = self.remove(id);
             }
             if failed.is_ok() {
                 removed.push(id);
@@ -155,8 +159,24 @@ impl Shared {
                 self.index().complete.entry(id).or_insert(entry);
             }
         }
-        self.disk.sync_dir(&self.dir)?;
+        self.sync_names()?;
         failed.map(|()| removed)
+    }
+
+    /// Removes the file of a complete snapshot; durable after [`Shared::sync_names`].
+    pub(super) fn remove(&self, id: Uuid) -> Result<()> {
+        self.unsynced.store(true, Ordering::Release);
+        self.disk.remove(&self.path(id, COMPLETE))
+    }
+
+    /// Makes the names in the directory durable.
+    pub(super) fn sync_names(&self) -> Result<()> {
+        self.unsynced.store(false, Ordering::Release);
+        let synced = self.disk.sync_dir(&self.dir);
+        if synced.is_err() {
+            self.unsynced.store(true, Ordering::Release);
+        }
+        synced
     }
 
     /// Removes what other transfers left that go on no more.
