@@ -45,7 +45,7 @@ fn complete(file: &[u8]) {
         assert!(!matches!(read, Ok(Ok(_))));
         return;
     };
-    assert_eq!(listed, [info.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&info));
     let mut content = Vec::new();
     store.read(id).expect("verified").read_to_end(&mut content).expect("verified");
     assert_eq!((content.len() as u64, xxh3_128(&content)), (info.content_bytes, info.content_hash));

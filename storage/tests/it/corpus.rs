@@ -12,8 +12,9 @@ fn replay(target: &str, run: fn(&[u8])) {
     inputs.sort();
     assert!(inputs.len() >= 2, "{} has seeds", dir.display());
     for input in inputs {
-        println!("{}", input.display());
-        run(&std::fs::read(input).unwrap());
+        let bytes = std::fs::read(&input).unwrap();
+        let replayed = std::panic::catch_unwind(|| run(&bytes));
+        assert!(replayed.is_ok(), "{}", input.display());
     }
 }
 

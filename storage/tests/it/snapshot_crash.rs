@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use odgm_storage::disk::{Disk, Fault, SimDisk};
-use odgm_storage::snapshot::{FileSnapshots, RaftSnapshotStorage, SnapshotOptions};
+use odgm_storage::snapshot::{FileSnapshots, SnapshotOptions};
 
 use crate::snapshot_script::{Model, Op, after, held, run, script};
 

@@ -49,7 +49,7 @@ fn follows_the_model(store: &dyn RaftSnapshotStorage, seed: u64, reopen: &dyn Fn
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     #[test]
     fn files_behave_as_a_map_of_contents(seed: u64, options in any_options()) {

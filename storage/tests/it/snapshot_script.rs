@@ -36,7 +36,7 @@ pub(crate) fn created(index: u64) -> u64 {
 
 pub(crate) fn content_of(index: u64) -> Vec<u8> {
     let bytes = if index % 397 == 13 { FRAME_BYTES + 5 } else { (index * 37 % 3000) as usize };
-    (0..bytes).map(|at| if at < bytes / 2 { index as u8 } else { (at as u64 * index >> 3) as u8 }).collect()
+    (0..bytes).map(|at| if at < bytes / 2 { index as u8 } else { ((at as u64 * index) >> 3) as u8 }).collect()
 }
 
 /// A random script; no index is used for two snapshots.
