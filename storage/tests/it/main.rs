@@ -15,5 +15,6 @@ mod log_script;
 mod log_space;
 mod snapshot;
 mod snapshot_crash;
+mod snapshot_damage;
 mod snapshot_model;
 mod snapshot_script;

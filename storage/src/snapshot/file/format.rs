@@ -143,9 +143,10 @@ impl Parser<'_> {
             return Err(self.corrupt(offset, what()));
         }
         into.resize(stored as usize, 0);
-        self.read(into, offset + FRAME_HEADER_BYTES as u64, &what())?;
+        // A length that reaches behind the file is the header's damage, as one that does not is.
+        let count = self.file.read_at(into, offset + FRAME_HEADER_BYTES as u64)?;
         let fields = head[..16].try_into().expect("sixteen bytes");
-        if checksum(fields, into).to_le_bytes() != head[16..] {
+        if count != into.len() || checksum(fields, into).to_le_bytes() != head[16..] {
             return Err(self.corrupt(offset, what()));
         }
         let codec = FrameCodec::try_from(head[0])
