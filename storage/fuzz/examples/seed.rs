@@ -14,9 +14,12 @@ use odgm_storage::snapshot::suite::{meta, stored};
 use odgm_storage::snapshot::{Compression, FileSnapshots, RaftSnapshotStorage, SnapshotOptions};
 
 fn main() {
-    for (name, compression) in
-        [("none", Compression::None), ("zstd", Compression::Zstd), ("lz4", Compression::Lz4), ("gzip", Compression::Gzip)]
-    {
+    for (name, compression) in [
+        ("none", Compression::None),
+        ("zstd", Compression::Zstd),
+        ("lz4", Compression::Lz4),
+        ("gzip", Compression::Gzip),
+    ] {
         seed("snapshot_file", name, &snapshot(compression, &[7; 300]));
     }
     seed("snapshot_file", "empty", &snapshot(Compression::Zstd, b""));

@@ -46,6 +46,27 @@ pub(super) fn id_of(header: &[u8; HEADER_BYTES]) -> Option<Uuid> {
 }
 
 /// The snapshots of one shard replica, as files.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::sync::Arc;
+/// use odgm_storage::disk::RealDisk;
+/// use odgm_storage::snapshot::{
+///     FileSnapshots, RaftSnapshotStorage, RetainPolicy, SnapshotMeta, SnapshotOptions,
+/// };
+///
+/// let dir = tempfile::tempdir().unwrap();
+/// let store = FileSnapshots::open(Arc::new(RealDisk), dir.path(), SnapshotOptions::default()).unwrap();
+/// let meta = SnapshotMeta { id: uuid::Uuid::new_v4(), position: None, membership: "".into() };
+/// let mut writer = store.create(meta.clone(), 1_700_000_000_000).unwrap();
+/// writer.write_all(b"hello, snapshot").unwrap();
+/// let info = writer.finish().unwrap();
+/// assert_eq!(store.latest().unwrap(), Some(info));
+/// let mut rest = String::new();
+/// store.read_from(meta.id, 7).unwrap().read_to_string(&mut rest).unwrap();
+/// assert_eq!(rest, "snapshot");
+/// assert!(store.retain(RetainPolicy::Latest { count: 1 }, 1_700_000_000_000).unwrap().is_empty());
+/// ```
 #[derive(Debug)]
 pub struct FileSnapshots {
     shared: Arc<Shared>,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its helper does")]
 
 mod composite;
+mod composite_health;
 mod composite_layers;
 mod corpus;
 mod data;

@@ -34,8 +34,7 @@ fn every_flipped_bit_is_found_by_verify_and_by_every_read() {
                 let damaged = disk.fork();
                 damaged.flip(&path, offset, 1 << bit);
                 let store = open(&damaged, compression);
-                for found in [store.verify(meta(1).id).map(drop), read_all(&*store, 0), read_all(&*store, 50)]
-                {
+                for found in [store.verify(meta(1).id).map(drop), read_all(&store, 0), read_all(&store, 50)] {
                     let Err(Error::Corrupt { path: named, offset: at, .. }) = found else {
                         panic!("{context}: {found:?}");
                     };
