@@ -6,10 +6,13 @@
 //! | [`snapshot`] | rarely, as one stream | as a stream from any offset | `finish` returns |
 //! | [`data`] | in batches, by the one writer of a shard | through consistent views | the batch's [`data::Durability`] says |
 //!
+//! [`composite`] opens the three of a node together, and watches them.
+//!
 //! The crate is synchronous and speaks bytes: it knows no consensus protocol, no network and no
 //! async runtime. Whoever calls it decides which thread may wait for the disk.
 
 pub mod codec;
+pub mod composite;
 pub mod data;
 pub mod disk;
 pub mod error;

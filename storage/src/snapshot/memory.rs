@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::file::FileSnapshots;
 use super::{
-    RaftSnapshotStorage, SnapshotInfo, SnapshotMeta, SnapshotOptions, SnapshotReceiver, SnapshotWriter,
+    RaftSnapshotStorage, RetainPolicy, SnapshotHold, SnapshotInfo, SnapshotMeta, SnapshotOptions,
+    SnapshotReceiver, SnapshotWriter,
 };
 use crate::disk::{Disk, DiskFile, DiskLock, OpenMode};
 use crate::{Error, Result};
@@ -31,14 +32,6 @@ impl MemorySnapshots {
         let files = FileSnapshots::open(Arc::new(MapDisk::default()), Path::new("memory"), options)?;
         Ok(Arc::new(MemorySnapshots { files }))
     }
-
-    /// Removes all but the newest `count` snapshots; at least one stays.
-    ///
-    /// # Errors
-    /// None in memory; as [`FileSnapshots::retain`].
-    pub fn retain(&self, count: usize) -> Result<()> {
-        self.files.retain(count)
-    }
 }
 
 impl RaftSnapshotStorage for MemorySnapshots {
@@ -50,8 +43,8 @@ impl RaftSnapshotStorage for MemorySnapshots {
         self.files.receive(id, stored_bytes)
     }
 
-    fn read(&self, id: Uuid) -> Result<Box<dyn Read + Send>> {
-        self.files.read(id)
+    fn read_from(&self, id: Uuid, offset: u64) -> Result<Box<dyn Read + Send>> {
+        self.files.read_from(id, offset)
     }
 
     fn read_stored(&self, id: Uuid, offset: u64, len: usize) -> Result<Bytes> {
@@ -66,8 +59,20 @@ impl RaftSnapshotStorage for MemorySnapshots {
         self.files.verify(id)
     }
 
+    fn damaged(&self) -> Vec<(Uuid, Error)> {
+        self.files.damaged()
+    }
+
     fn delete(&self, id: Uuid) -> Result<()> {
         self.files.delete(id)
+    }
+
+    fn hold(&self, id: Uuid) -> Result<SnapshotHold> {
+        self.files.hold(id)
+    }
+
+    fn retain(&self, policy: RetainPolicy, now_unix_ms: u64) -> Result<Vec<Uuid>> {
+        self.files.retain(policy, now_unix_ms)
     }
 }
 

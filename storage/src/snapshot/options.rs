@@ -8,12 +8,12 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// zstd; at level 1 faster than the disk and half the size.
+    /// zstd, levels 1 (fast) to 19 (small); at level 1 faster than the disk and half the size.
     #[default]
     Zstd,
-    /// Reserved: not supported by this build.
+    /// LZ4 blocks; the fastest, it has no levels.
     Lz4,
-    /// Reserved: not supported by this build.
+    /// gzip, levels 1 (fast) to 9 (small); for tools that know nothing else.
     Gzip,
     /// As it is.
     None,
@@ -25,7 +25,7 @@ pub enum Compression {
 pub struct SnapshotOptions {
     /// The codec of frames. Default `zstd`.
     pub compression: Compression,
-    /// The codec's level, for zstd 1 (fast) to 19 (small). Default 1.
+    /// The codec's level: zstd 1 to 19, gzip 1 to 9; the others have none and ignore it. Default 1.
     pub level: i32,
 }
 
@@ -41,18 +41,16 @@ impl SnapshotOptions {
     /// # Errors
     /// [`Error::Options`], naming the field.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |option, reason: &str| Err(Error::Options { option, reason: reason.to_owned() });
-        match self.compression {
-            Compression::Lz4 => {
-                refuse("compression", "lz4 is not supported by this build, zstd and none are")
-            }
-            Compression::Gzip => {
-                refuse("compression", "gzip is not supported by this build, zstd and none are")
-            }
-            Compression::Zstd if !(1..=19).contains(&self.level) => {
-                refuse("level", "zstd has levels 1 to 19")
-            }
-            Compression::Zstd | Compression::None => Ok(()),
+        let levels = match self.compression {
+            Compression::Zstd => 1..=19,
+            Compression::Gzip => 1..=9,
+            Compression::Lz4 | Compression::None => return Ok(()),
+        };
+        if levels.contains(&self.level) {
+            return Ok(());
         }
+        let codec = if self.compression == Compression::Zstd { "zstd" } else { "gzip" };
+        let reason = format!("{}, but {codec} has levels {} to {}", self.level, levels.start(), levels.end());
+        Err(Error::Options { option: "level", reason })
     }
 }

@@ -2,13 +2,18 @@
 //!
 //! A store's tests call each of them with a way to make an empty store.
 
+mod transfer;
+
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{FRAME_BYTES, RaftSnapshotStorage, SnapshotInfo, SnapshotMeta};
+pub use transfer::*;
+
+use super::{FRAME_BYTES, RaftSnapshotStorage, RetainPolicy, SnapshotInfo, SnapshotMeta};
 use crate::Error;
 use crate::log::LogPosition;
 
@@ -52,7 +57,8 @@ pub fn read(store: &dyn RaftSnapshotStorage, id: Uuid) -> Vec<u8> {
     found
 }
 
-fn stored(store: &dyn RaftSnapshotStorage, info: &SnapshotInfo) -> Vec<u8> {
+/// The stored form of a snapshot, read in pieces.
+pub fn stored(store: &dyn RaftSnapshotStorage, info: &SnapshotInfo) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         let piece = store.read_stored(info.meta.id, all.len() as u64, 700_001).expect("read");
@@ -132,80 +138,100 @@ pub fn a_deleted_snapshot_is_gone(make: Make<'_>) {
     write(&*store, meta(1), b"again");
 }
 
-/// The stored form makes the same snapshot elsewhere, also when it is sent twice.
-pub fn a_snapshot_can_be_sent(make: Make<'_>) {
-    let (here, there) = (make(), make());
-    let content = content(5 * FRAME_BYTES / 2);
-    let info = write(&*here, meta(4), &content);
-    let mut receiver = there.receive(info.meta.id, info.stored_bytes).expect("receive");
-    assert_eq!(receiver.offset(), 0);
-    for piece in stored(&*here, &info).chunks(100_000) {
-        receiver.write(piece).expect("write");
+/// From any byte on comes what a reader from the start would see there; behind the end is refused.
+pub fn a_snapshot_is_read_from_any_offset(make: Make<'_>) {
+    let store = make();
+    for (n, bytes) in [0, 1, FRAME_BYTES, 2 * FRAME_BYTES, 5 * FRAME_BYTES / 2].into_iter().enumerate() {
+        let (id, content) = (meta(n as u64).id, content(bytes));
+        write(&*store, meta(n as u64), &content);
+        let places = [0, 1, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 2 * FRAME_BYTES, bytes];
+        for from in places.into_iter().filter(|from| *from <= bytes) {
+            let mut found = Vec::new();
+            store.read_from(id, from as u64).expect("open").read_to_end(&mut found).expect("read");
+            assert!(found == content[from..], "{bytes} bytes from {from}");
+        }
+        let behind = store.read_from(id, bytes as u64 + 1).map(drop);
+        assert!(matches!(behind, Err(Error::Options { option: "offset", .. })), "{behind:?}");
     }
-    assert!(there.list().expect("list").is_empty());
-    assert_eq!(receiver.finish().expect("finish"), info);
-    assert_eq!(there.list().expect("list"), std::slice::from_ref(&info));
-    assert!(read(&*there, info.meta.id) == content);
-    let again = there.receive(info.meta.id, info.stored_bytes).expect("receive");
-    assert_eq!(again.offset(), info.stored_bytes, "nothing is left to send");
-    assert_eq!(again.finish().expect("finish"), info);
 }
 
-/// A transfer goes on behind the last sound frame of what came before it broke off.
-pub fn a_broken_transfer_is_taken_up(make: Make<'_>) {
-    let (here, there) = (make(), make());
-    let content = content(4 * FRAME_BYTES);
-    let info = write(&*here, meta(4), &content);
-    let all = stored(&*here, &info);
-    for sent in [10, 100, all.len() / 2, all.len() - 40, all.len()] {
-        let mut receiver = there.receive(info.meta.id, info.stored_bytes).expect("receive");
-        let offset = receiver.offset() as usize;
-        if sent > offset {
-            receiver.write(&all[offset..sent]).expect("write");
-        }
-        drop(receiver);
-        let taken_up = there.receive(info.meta.id, info.stored_bytes).expect("receive").offset() as usize;
-        assert!(taken_up <= sent.max(offset) && taken_up + FRAME_BYTES + 100 >= sent, "{taken_up} of {sent}");
-    }
-    let mut receiver = there.receive(info.meta.id, info.stored_bytes).expect("receive");
-    assert!(receiver.offset() as usize > FRAME_BYTES);
-    let offset = receiver.offset() as usize;
-    receiver.write(&all[offset..]).expect("write");
-    assert_eq!(receiver.finish().expect("finish"), info);
-    assert!(read(&*there, info.meta.id) == content);
+/// What the writer counted is in the manifest, and so is the codec.
+pub fn a_snapshot_says_its_entries_and_its_codec(make: Make<'_>) {
+    let store = make();
+    let mut writer = store.create(meta(1), 5).expect("create");
+    writer.set_entries(1);
+    writer.write_all(b"content").expect("write");
+    writer.set_entries(77);
+    let info = writer.finish().expect("finish");
+    assert_eq!(info.entries, Some(77));
+    assert!(info.compression.is_some());
+    assert_eq!(write(&*store, meta(2), b"content").entries, None);
+    assert_eq!(store.verify(meta(1).id).expect("verify"), info);
 }
 
-/// Bytes that are missing, too many or changed make no snapshot; the next transfer starts anew.
-pub fn a_damaged_transfer_is_refused(make: Make<'_>) {
-    let (here, there) = (make(), make());
-    let info = write(&*here, meta(4), &content(2 * FRAME_BYTES));
-    let all = stored(&*here, &info);
-    let mut short = there.receive(info.meta.id, info.stored_bytes).expect("receive");
-    short.write(&all[..all.len() - 1]).expect("write");
-    assert!(matches!(short.finish(), Err(Error::Corrupt { .. })));
-    let mut long = there.receive(info.meta.id, info.stored_bytes).expect("receive");
-    let offset = long.offset() as usize;
-    assert!(matches!(long.write(&[&all[offset..], b"x"].concat()), Err(Error::TooLarge { .. })));
-    drop(long);
-    let mut damaged = all.clone();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 1;
-    let other = Uuid::from_u128(1);
-    for (id, bytes) in [(other, &all), (other, &damaged), (info.meta.id, &damaged)] {
-        let mut receiver = there.receive(id, info.stored_bytes).expect("receive");
-        let offset = receiver.offset() as usize;
-        // What a frame before the damage already held is kept, and is sound.
-        let bytes = if offset > middle { &all } else { bytes };
-        receiver.write(&bytes[offset..]).expect("write");
-        let finished = receiver.finish();
-        if offset <= middle {
-            assert!(matches!(finished, Err(Error::Corrupt { .. })), "{finished:?}");
-            assert!(there.list().expect("list").is_empty());
-        }
+/// The latest is the one with the highest position.
+pub fn the_latest_is_the_last_of_the_list(make: Make<'_>) {
+    let store = make();
+    assert_eq!(store.latest().expect("latest"), None);
+    for index in [5, 9, 3] {
+        write(&*store, meta(index), b"content");
     }
-    there.delete(info.meta.id).expect("delete");
-    let mut receiver = there.receive(info.meta.id, info.stored_bytes).expect("receive");
-    assert_eq!(receiver.offset(), 0, "what failed is not taken up");
-    receiver.write(&all).expect("write");
-    receiver.finish().expect("finish");
+    assert_eq!(store.latest().expect("latest").map(|info| info.meta), Some(meta(9)));
+    assert_eq!(store.latest().expect("latest"), store.list().expect("list").pop());
+    assert!(store.damaged().is_empty());
+}
+
+/// Each policy keeps what it says, counted from the newest, and the newest always.
+pub fn what_is_retained_follows_the_policy(make: Make<'_>) {
+    let age = |ms| Duration::from_millis(ms);
+    // Positions 1 to 4 were created at 1000 to 4000 ms; now is 5000.
+    let policies: [(RetainPolicy, &[u64]); 9] = [
+        (RetainPolicy::Latest { count: 0 }, &[4]),
+        (RetainPolicy::Latest { count: 3 }, &[2, 3, 4]),
+        (RetainPolicy::Latest { count: 9 }, &[1, 2, 3, 4]),
+        (RetainPolicy::Age { age: age(0) }, &[4]),
+        (RetainPolicy::Age { age: age(3000) }, &[2, 3, 4]),
+        (RetainPolicy::Both { count: 2, age: age(3000) }, &[3, 4]),
+        (RetainPolicy::Both { count: 3, age: age(2999) }, &[3, 4]),
+        (RetainPolicy::Size { bytes: 0 }, &[4]),
+        (RetainPolicy::Size { bytes: u64::MAX }, &[1, 2, 3, 4]),
+    ];
+    for (policy, expected) in policies {
+        let store = make();
+        for index in [3, 1, 4, 2] {
+            let mut writer = store.create(meta(index), index * 1000).expect("create");
+            writer.write_all(b"content").expect("write");
+            writer.finish().expect("finish");
+        }
+        let removed = store.retain(policy, 5000).expect("retain");
+        let kept: Vec<u64> = (1..=4).filter(|index| !removed.contains(&meta(*index).id)).collect();
+        assert_eq!(kept, expected, "{policy:?}");
+        let listed: Vec<_> = store.list().expect("list").into_iter().map(|info| info.meta).collect();
+        assert_eq!(listed, expected.iter().map(|index| meta(*index)).collect::<Vec<_>>(), "{policy:?}");
+        assert!(store.retain(policy, 5000).expect("again").is_empty());
+    }
+    let store = make();
+    let sizes: Vec<u64> =
+        (1..=4).map(|index| write(&*store, meta(index), &content(1000)).stored_bytes).collect();
+    store.retain(RetainPolicy::Size { bytes: sizes[1] + sizes[2] + sizes[3] }, 0).expect("retain");
+    assert_eq!(store.list().expect("list").len(), 3, "exactly what fits");
+    store.retain(RetainPolicy::Size { bytes: sizes[2] + sizes[3] - 1 }, 0).expect("retain");
+    assert_eq!(store.list().expect("list").len(), 1, "not one byte more");
+}
+
+/// A snapshot that is read or held is not let go; afterwards it is.
+pub fn a_snapshot_in_use_is_retained(make: Make<'_>) {
+    let store = make();
+    for index in 1..=4 {
+        write(&*store, meta(index), b"content");
+    }
+    let hold = store.hold(meta(1).id).expect("hold");
+    let reader = store.read(meta(2).id).expect("open");
+    let newest = RetainPolicy::Latest { count: 1 };
+    assert_eq!(store.retain(newest, 0).expect("retain"), [meta(3).id]);
+    drop((hold.clone(), reader));
+    assert_eq!(store.retain(newest, 0).expect("retain"), [meta(2).id]);
+    drop(hold);
+    assert_eq!(store.retain(newest, 0).expect("retain"), [meta(1).id]);
+    assert!(matches!(store.hold(meta(1).id), Err(Error::NotFound { .. })));
 }

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its helper does")]
 
+mod composite;
+mod composite_health;
+mod composite_layers;
+mod corpus;
 mod data;
 mod data_fjall;
 mod log;
@@ -14,3 +18,7 @@ mod log_model;
 mod log_script;
 mod log_space;
 mod snapshot;
+mod snapshot_crash;
+mod snapshot_damage;
+mod snapshot_model;
+mod snapshot_script;

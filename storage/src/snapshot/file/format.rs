@@ -1,35 +1,27 @@
-//! The layout of a snapshot file: header, frames, manifest, trailer (docs/formats/snapshot.md).
+//! The layout of a snapshot file (docs/formats/snapshot.md): its header and frames.
 //!
 //! Every structure has its own checksum, so a damaged one is named with its offset. Nothing here
 //! believes a length before its checksum, nor allocates by one that is out of bounds.
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::codec::FrameCodec;
 use crate::disk::DiskFile;
-use crate::snapshot::{FRAME_BYTES, SnapshotInfo, SnapshotMeta};
-use crate::{Error, Result, codec};
+use crate::snapshot::FRAME_BYTES;
+use crate::{Error, Result};
 
-pub(super) const VERSION: u32 = 1;
+/// Its manifest ends with the frames, and its codecs are none and zstd.
+pub(super) const VERSION_1: u32 = 1;
+/// What is written.
+const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"odgmsnap";
-const END_MAGIC: [u8; 8] = *b"odgm-end";
 
-pub(super) const HEADER_BYTES: usize = 40;
+pub(in crate::snapshot) const HEADER_BYTES: usize = 40;
 pub(super) const FRAME_HEADER_BYTES: usize = 24;
 pub(super) const TRAILER_BYTES: usize = 32;
-/// A manifest holds 9 bytes a frame and the membership: this is a snapshot of many TiB.
-const MANIFEST_LIMIT: u64 = 256 << 20;
-
-/// The codec of a frame; final numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum FrameCodec {
-    None = 0,
-    Zstd = 1,
-}
 
 /// What a frame holds; final numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,54 +66,6 @@ fn checksum(fields: &[u8; 16], stored: &[u8]) -> u64 {
     xxh3_64(fields) ^ xxh3_64(stored).rotate_left(1)
 }
 
-/// What the end of a file says about all of it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Manifest {
-    pub(super) meta: SnapshotMeta,
-    pub(super) created_unix_ms: u64,
-    pub(super) content_bytes: u64,
-    pub(super) content_hash: u128,
-    /// Where each frame begins.
-    pub(super) frames: Vec<u64>,
-}
-
-impl Manifest {
-    pub(super) fn info(&self, stored_bytes: u64) -> SnapshotInfo {
-        SnapshotInfo {
-            meta: self.meta.clone(),
-            created_unix_ms: self.created_unix_ms,
-            content_bytes: self.content_bytes,
-            stored_bytes,
-            content_hash: self.content_hash,
-        }
-    }
-
-    /// The manifest as its frame, and the trailer; written at `offset`.
-    pub(super) fn seal(&self, offset: u64) -> Vec<u8> {
-        let body = codec::encode(self);
-        let length = u32::try_from(body.len()).expect("a manifest of 4 GiB has 400 million frames");
-        let mut bytes = vec![0; FRAME_HEADER_BYTES];
-        bytes.extend_from_slice(&body);
-        let number = u32::try_from(self.frames.len()).expect("frames are numbered by u32");
-        let header = FrameHeader {
-            kind: FrameKind::Manifest,
-            codec: FrameCodec::None,
-            number,
-            raw: length,
-            stored: length,
-        };
-        header.seal(&mut bytes);
-        let total = offset + (bytes.len() + TRAILER_BYTES) as u64;
-        let start = bytes.len();
-        bytes.extend_from_slice(&offset.to_le_bytes());
-        bytes.extend_from_slice(&total.to_le_bytes());
-        let sum = xxh3_64(&bytes[start..]);
-        bytes.extend_from_slice(&sum.to_le_bytes());
-        bytes.extend_from_slice(&END_MAGIC);
-        bytes
-    }
-}
-
 /// The first bytes of a file.
 pub(super) fn header(id: Uuid) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
@@ -131,6 +75,15 @@ pub(super) fn header(id: Uuid) -> [u8; HEADER_BYTES] {
     let sum = xxh3_64(&bytes[..32]);
     bytes[32..].copy_from_slice(&sum.to_le_bytes());
     bytes
+}
+
+/// Version and id in the first bytes of a file, when they are sound.
+pub(super) fn read_header(bytes: &[u8; HEADER_BYTES]) -> Option<(u32, Uuid)> {
+    if bytes[..8] != MAGIC || xxh3_64(&bytes[..32]).to_le_bytes() != bytes[32..] {
+        return None;
+    }
+    let version = u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"));
+    Some((version, Uuid::from_bytes(bytes[16..32].try_into().expect("sixteen bytes"))))
 }
 
 /// A file read by its structures.
@@ -146,11 +99,11 @@ impl Parser<'_> {
     }
 
     fn format(&self, found: impl ToString) -> Error {
-        let supported = VERSION.to_string();
+        let supported = format!("{VERSION_1} and {VERSION}");
         Error::Format { path: self.path.to_owned(), found: found.to_string(), supported }
     }
 
-    fn read(&self, into: &mut [u8], offset: u64, what: &str) -> Result<()> {
+    pub(super) fn read(&self, into: &mut [u8], offset: u64, what: &str) -> Result<()> {
         let count = self.file.read_at(into, offset)?;
         if count == into.len() {
             Ok(())
@@ -159,21 +112,18 @@ impl Parser<'_> {
         }
     }
 
-    /// Checks the header of the snapshot `id`.
-    pub(super) fn header(&self, id: Uuid) -> Result<()> {
+    /// Checks the header of the snapshot `id`, and says the version.
+    pub(super) fn header(&self, id: Uuid) -> Result<u32> {
         let mut bytes = [0; HEADER_BYTES];
         self.read(&mut bytes, 0, "header")?;
-        if bytes[..8] != MAGIC || xxh3_64(&bytes[..32]).to_le_bytes() != bytes[32..] {
-            return Err(self.corrupt(0, "header"));
-        }
-        let version = u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"));
-        if version != VERSION {
+        let Some((version, named)) = read_header(&bytes) else { return Err(self.corrupt(0, "header")) };
+        if !(VERSION_1..=VERSION).contains(&version) {
             return Err(self.format(version));
         }
-        if bytes[16..32] != id.as_bytes()[..] {
+        if named != id {
             return Err(self.corrupt(16, "header: it is another snapshot's"));
         }
-        Ok(())
+        Ok(version)
     }
 
     /// Reads the frame at `offset`, its stored bytes into `into`, and checks it.
@@ -193,16 +143,14 @@ impl Parser<'_> {
             return Err(self.corrupt(offset, what()));
         }
         into.resize(stored as usize, 0);
-        self.read(into, offset + FRAME_HEADER_BYTES as u64, &what())?;
+        // A length that reaches behind the file is the header's damage, as one that does not is.
+        let count = self.file.read_at(into, offset + FRAME_HEADER_BYTES as u64)?;
         let fields = head[..16].try_into().expect("sixteen bytes");
-        if checksum(fields, into).to_le_bytes() != head[16..] {
+        if count != into.len() || checksum(fields, into).to_le_bytes() != head[16..] {
             return Err(self.corrupt(offset, what()));
         }
-        let codec = match head[0] {
-            0 => FrameCodec::None,
-            1 => FrameCodec::Zstd,
-            other => return Err(self.format(format!("{VERSION} with codec {other}"))),
-        };
+        let codec = FrameCodec::try_from(head[0])
+            .map_err(|unknown| self.format(format!("{VERSION} with {unknown}")))?;
         let kind = match head[1] {
             1 => FrameKind::Content,
             2 => FrameKind::Manifest,
@@ -216,43 +164,11 @@ impl Parser<'_> {
         let header = self.frame(offset, number, FRAME_BYTES as u64, into)?;
         let sound = match header.codec {
             FrameCodec::None => header.raw == header.stored,
-            FrameCodec::Zstd => header.stored < header.raw,
+            FrameCodec::Zstd | FrameCodec::Lz4 | FrameCodec::Gzip => header.stored < header.raw,
         };
         if header.kind != FrameKind::Content || !sound || header.raw == 0 {
             return Err(self.corrupt(offset, format!("frame {number}")));
         }
         Ok(header)
-    }
-
-    /// Reads trailer and manifest; also says where the manifest begins.
-    pub(super) fn manifest(&self) -> Result<(Manifest, u64)> {
-        let length = self.file.len()?;
-        let Some(at) = length.checked_sub(TRAILER_BYTES as u64) else {
-            return Err(self.corrupt(length, "trailer: the file is cut short"));
-        };
-        let mut trailer = [0; TRAILER_BYTES];
-        self.read(&mut trailer, at, "trailer")?;
-        let word = |at: usize| u64::from_le_bytes(trailer[at..at + 8].try_into().expect("eight bytes"));
-        let sound = trailer[24..] == END_MAGIC && word(16) == xxh3_64(&trailer[..16]) && word(8) == length;
-        let offset = word(0);
-        if !sound || offset < HEADER_BYTES as u64 || offset + FRAME_HEADER_BYTES as u64 > at {
-            return Err(self.corrupt(at, "trailer"));
-        }
-        let corrupt = || self.corrupt(offset, "manifest");
-        let mut head = [0; FRAME_HEADER_BYTES];
-        self.read(&mut head, offset, "manifest")?;
-        let number = u32::from_le_bytes(head[4..8].try_into().expect("four bytes"));
-        let mut body = Vec::new();
-        let frame = self.frame(offset, number, MANIFEST_LIMIT.min(at - offset), &mut body);
-        let frame = frame.map_err(|error| match error {
-            Error::Corrupt { .. } => corrupt(),
-            other => other,
-        })?;
-        let ends = offset + FRAME_HEADER_BYTES as u64 + u64::from(frame.stored);
-        let manifest: Manifest = codec::decode(&body).ok_or_else(corrupt)?;
-        if frame.kind != FrameKind::Manifest || ends != at || manifest.frames.len() != number as usize {
-            return Err(corrupt());
-        }
-        Ok((manifest, offset))
     }
 }

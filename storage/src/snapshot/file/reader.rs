@@ -6,21 +6,24 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
-use zstd::bulk::Decompressor;
 
-use super::format::{FRAME_HEADER_BYTES, FrameCodec, HEADER_BYTES, Manifest, Parser};
+use super::codec::Unpacker;
+use super::format::{FRAME_HEADER_BYTES, HEADER_BYTES, Parser};
+use super::manifest::Manifest;
 use crate::disk::DiskFile;
 use crate::snapshot::{FRAME_BYTES, SnapshotInfo};
 use crate::{Error, Result};
 
-/// The content of one snapshot, from the start.
+/// The content of one snapshot, from a place in it on.
 pub(super) struct ContentReader {
     file: Arc<dyn DiskFile>,
+    /// While this lives, retention does not let the snapshot go.
+    _held: Arc<()>,
     path: PathBuf,
     manifest: Manifest,
     /// Where the manifest begins: the end of the frames.
     end: u64,
-    decompressor: Decompressor<'static>,
+    unpacker: Unpacker,
     stored: Vec<u8>,
     /// The present frame's content, and how much of it was handed out.
     content: Vec<u8>,
@@ -28,35 +31,66 @@ pub(super) struct ContentReader {
     number: u32,
     offset: u64,
     bytes: u64,
-    hash: Xxh3,
+    /// Of all content so far; `None` when the start was left out.
+    hash: Option<Xxh3>,
     complete: bool,
 }
 
 impl ContentReader {
     /// Starts to read; header, trailer and manifest are checked at once.
-    pub(super) fn open(file: Arc<dyn DiskFile>, path: PathBuf, id: Uuid) -> Result<Self> {
+    pub(super) fn open(file: Arc<dyn DiskFile>, held: Arc<()>, path: PathBuf, id: Uuid) -> Result<Self> {
         let parser = Parser { file: &*file, path: &path };
-        parser.header(id)?;
-        let (manifest, end) = parser.manifest()?;
+        let (manifest, end) = parser.manifest(parser.header(id)?)?;
         if manifest.meta.id != id {
             return Err(parser.corrupt(end, "manifest: it is another snapshot's"));
         }
-        let decompressor = Decompressor::new().map_err(|error| Error::io("start zstd for", &path, error))?;
         Ok(ContentReader {
             file,
+            _held: held,
             path,
             manifest,
             end,
-            decompressor,
+            unpacker: Unpacker::default(),
             stored: Vec::new(),
             content: Vec::new(),
             taken: 0,
             number: 0,
             offset: HEADER_BYTES as u64,
             bytes: 0,
-            hash: Xxh3::new(),
+            hash: Some(Xxh3::new()),
             complete: false,
         })
+    }
+
+    /// Goes to a place of the content, by the manifest's index of frames: those before are not read.
+    pub(super) fn seek(mut self, to: u64) -> Result<Self> {
+        let length = self.manifest.content_bytes;
+        if to > length {
+            let reason = format!("{to}, but the content of the snapshot has {length} bytes");
+            return Err(Error::Options { option: "offset", reason });
+        }
+        let (frame, within) = (to / FRAME_BYTES as u64, (to % FRAME_BYTES as u64) as usize);
+        if frame > 0 {
+            let parser = Parser { file: &*self.file, path: &self.path };
+            let frames = &self.manifest.frames;
+            if frames.len() as u64 != length.div_ceil(FRAME_BYTES as u64) {
+                return Err(parser.corrupt(self.end, "manifest: frames and content differ"));
+            }
+            // The end behind a full last frame is a place too, and no frame begins there.
+            let frame = usize::try_from(frame).unwrap_or(usize::MAX);
+            self.offset = frames.get(frame).copied().unwrap_or(self.end);
+            self.number = frame as u32;
+            self.bytes = (frame * FRAME_BYTES) as u64;
+            self.hash = None;
+        }
+        let (offset, number) = (self.offset, self.number);
+        self.next_frame()?;
+        if within > self.content.len() {
+            let parser = Parser { file: &*self.file, path: &self.path };
+            return Err(parser.corrupt(offset, format!("frame {number}: it is not full")));
+        }
+        self.taken = within;
+        Ok(self)
     }
 
     /// Reads everything.
@@ -76,9 +110,8 @@ impl ContentReader {
             if self.offset != self.end {
                 return Err(corrupt(format!("frame {index}: the manifest does not know it")));
             }
-            if self.bytes != self.manifest.content_bytes
-                || self.hash.digest128() != self.manifest.content_hash
-            {
+            let hashed = self.hash.as_ref().is_none_or(|hash| hash.digest128() == self.manifest.content_hash);
+            if self.bytes != self.manifest.content_bytes || !hashed {
                 return Err(corrupt("content hash".to_owned()));
             }
             self.complete = true;
@@ -92,17 +125,13 @@ impl ContentReader {
         if !last && frame.raw as usize != FRAME_BYTES {
             return Err(corrupt(format!("frame {index}: it is not full")));
         }
-        match frame.codec {
-            FrameCodec::None => std::mem::swap(&mut self.content, &mut self.stored),
-            FrameCodec::Zstd => {
-                self.content.resize(frame.raw as usize, 0);
-                let count = self.decompressor.decompress_to_buffer(&self.stored, &mut self.content[..]);
-                if count.ok() != Some(frame.raw as usize) {
-                    return Err(corrupt(format!("frame {index}: it does not decompress")));
-                }
-            }
+        let raw = frame.raw as usize;
+        if !self.unpacker.unpack(frame.codec, &mut self.stored, raw, &mut self.content) {
+            return Err(corrupt(format!("frame {index}: it does not decompress")));
         }
-        self.hash.update(&self.content);
+        if let Some(hash) = &mut self.hash {
+            hash.update(&self.content);
+        }
         self.bytes += self.content.len() as u64;
         self.offset += FRAME_HEADER_BYTES as u64 + u64::from(frame.stored);
         self.number += 1;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::Shared;
 use super::format::{FRAME_HEADER_BYTES, HEADER_BYTES, Parser};
 use super::reader::ContentReader;
+use super::shared::Shared;
 use crate::disk::{DiskFile, OpenMode};
 use crate::snapshot::{SnapshotInfo, SnapshotReceiver};
 use crate::{Error, Result};
@@ -92,7 +92,7 @@ impl SnapshotReceiver for FileReceiver {
             let what = format!("transfer: {} bytes are missing", self.stored_bytes - self.offset);
             return Err(Error::Corrupt { path: self.path.clone(), offset: self.offset, what });
         }
-        let verified = ContentReader::open(self.file.clone(), self.path.clone(), self.id);
+        let verified = ContentReader::open(self.file.clone(), Arc::default(), self.path.clone(), self.id);
         let verified = verified.and_then(ContentReader::verify);
         if self.known {
             return verified;
@@ -102,7 +102,11 @@ impl SnapshotReceiver for FileReceiver {
             self.shared.disk.remove(&self.path)?;
         }
         let info = verified?;
-        self.file.sync_all()?;
+        if let Err(error) = self.file.sync_all() {
+            // It reads well and may never reach the disk: it must not be taken up, and synced, again.
+            self.shared.disk.remove(&self.path)?;
+            return Err(error);
+        }
         self.shared.publish(self.id, &self.path, self.file.clone(), info.clone())?;
         Ok(info)
     }
