@@ -10,6 +10,7 @@ use fjall::{Readable, Snapshot};
 use super::database::Database;
 use super::engine_error;
 use super::generation::Generation;
+use crate::data::statistics::Operations;
 use crate::data::stream::StreamWriter;
 use crate::data::{DataView, Direction, Keyspace, Row, is_empty_range};
 use crate::{Error, Result};
@@ -33,16 +34,18 @@ impl Source {
 pub(super) struct FjallView {
     /// The snapshot goes before the database.
     open: Option<(Snapshot, Source)>,
+    operations: Arc<Operations>,
 }
 
 impl FjallView {
-    pub(super) fn of(generation: Option<Arc<Generation>>) -> Self {
+    pub(super) fn of(generation: Option<Arc<Generation>>, operations: Arc<Operations>) -> Self {
         let open = generation.map(|generation| (generation.snapshot(), Source::Serving(generation)));
-        FjallView { open }
+        FjallView { open, operations }
     }
 
     pub(super) fn of_checkpoint(database: Arc<Database>) -> Self {
-        FjallView { open: Some((database.snapshot(), Source::Checkpoint(database))) }
+        let open = Some((database.snapshot(), Source::Checkpoint(database)));
+        FjallView { open, operations: Arc::default() }
     }
 
     fn open(&self) -> Result<(&Snapshot, &Database)> {
@@ -52,10 +55,18 @@ impl FjallView {
 
 impl DataView for FjallView {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        self.operations.gets.add(1);
         let (snapshot, db) = self.open()?;
         let value = snapshot.get(db.keyspace(keyspace), key);
         let value = value.map_err(|error| engine_error("read", db.path(), error))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn exists(&self, keyspace: Keyspace, key: &[u8]) -> Result<bool> {
+        self.operations.gets.add(1);
+        let (snapshot, db) = self.open()?;
+        let found = snapshot.contains_key(db.keyspace(keyspace), key);
+        found.map_err(|error| engine_error("read", db.path(), error))
     }
 
     fn scan<'a>(
@@ -65,6 +76,7 @@ impl DataView for FjallView {
         to: Bound<Bytes>,
         direction: Direction,
     ) -> Box<dyn Iterator<Item = Result<Row>> + Send + 'a> {
+        self.operations.scans.add(1);
         let (snapshot, db) = match self.open() {
             Ok(open) => open,
             Err(error) => return Box::new(std::iter::once(Err(error))),
