@@ -104,8 +104,10 @@ pub fn change(
     if let Some(after) = after {
         put_row(batch, id, key, after)?;
     }
+    // A row that is too long was never put.
+    let before = before.map(|before| row_key(id, before, key)).filter(|row| row.len() <= MAX_KEY_BYTES);
     if let Some(before) = before {
-        batch.delete(Keyspace::Index, row_key(id, before, key));
+        batch.delete(Keyspace::Index, before);
     }
     Ok(())
 }

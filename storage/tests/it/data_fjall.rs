@@ -45,7 +45,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 /// Waits for a state that another thread brings about.
-fn wait_until(what: &str, state: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, state: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !state() {
         assert!(Instant::now() < deadline, "{what}");
@@ -53,7 +53,7 @@ fn wait_until(what: &str, state: impl Fn() -> bool) {
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

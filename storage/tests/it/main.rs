@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its helper does")]
 
 mod data;
+mod data_damage;
 mod data_fjall;
 mod log;
 mod log_crash;
