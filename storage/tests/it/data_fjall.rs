@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use odgm_storage::Error;
 use odgm_storage::data::fjall::{FjallData, FjallEngine};
 use odgm_storage::data::{
-    ApplicationDataStorage, DataOptions, DataView, Durability, Keyspace, SnapshotCapableStorage, WriteBatch,
+    ApplicationDataStorage, CheckpointRequest, DataOptions, DataView, Durability, Keyspace,
+    SnapshotCapableStorage, WriteBatch,
 };
 
 use crate::data::engine;
@@ -274,6 +275,53 @@ fn checkpoints_under_load_are_exact_and_survive_the_store() {
             assert_eq!(value[0], expected[&key[..]]);
         }
     }
+}
+
+#[test]
+fn a_checkpoint_on_another_file_system_is_a_copy() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
+        println!("skipped: there is no /dev/shm");
+        return;
+    };
+    let device = |path: &Path| std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(path).unwrap());
+    assert_ne!(device(dir.path()), device(other.path()));
+    let store = engine().open(&dir.path().join("store")).unwrap();
+    put(&store, "k", "then");
+    let target = other.path().join("checkpoint");
+    store.checkpoint(&target).unwrap();
+    put(&store, "k", "later");
+    store.verify_checkpoint(&target).unwrap();
+    assert_eq!(value(&*store.open_checkpoint(&target).unwrap(), "k").as_deref(), Some("then"));
+    assert!(!names(&dir.path().join("store")).contains(&"checkpoint.linked".to_owned()));
+    store.restore(&target).unwrap();
+    assert_eq!(get(&store, "k").as_deref(), Some("then"));
+    drop(store);
+    drop(other);
+    assert_eq!(get(&engine().open(&dir.path().join("store")).unwrap(), "k").as_deref(), Some("then"));
+}
+
+#[test]
+fn a_clone_is_a_replica_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine();
+    let store = engine.open(&dir.path().join("store")).unwrap();
+    put(&store, "k", "shared");
+    let path = dir.path().join("clone");
+    let clone = engine.clone_replica(&store, &path, &CheckpointRequest::default()).unwrap();
+    put(&store, "k", "original");
+    put(&clone, "k", "clone");
+    for store in [&store, &clone] {
+        store.flush().unwrap();
+        store.compact().unwrap();
+    }
+    let refused = engine.clone_replica(&store, &path, &CheckpointRequest::default());
+    assert!(matches!(refused, Err(Error::Options { option: "dir", .. })), "{refused:?}");
+    store.close().unwrap();
+    drop((store, clone));
+    std::fs::remove_dir_all(dir.path().join("store")).unwrap();
+    assert_eq!(names(dir.path()), ["clone"]);
+    assert_eq!(get(&engine.open(&path).unwrap(), "k").as_deref(), Some("clone"));
 }
 
 #[test]

@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its helper does")]
 
+mod child;
 mod data;
+mod data_budget;
 mod data_damage;
 mod data_fjall;
+mod data_full;
+mod data_kill;
 mod log;
 mod log_crash;
 mod log_damage;
