@@ -9,6 +9,7 @@ mod data_damage;
 mod data_fjall;
 mod data_full;
 mod data_kill;
+mod data_model;
 mod log;
 mod log_crash;
 mod log_damage;

@@ -1,19 +1,21 @@
-//! A frozen copy of a database by hard links, in the time of a flush.
+//! A frozen copy of a database by hard links, without a sync while writers wait.
 //!
 //! All files of an LSM tree but the journal are written once and replaced by name, so a link freezes
-//! them. Under the write gate: flush, so that the journal is not needed; then for each tree link the
-//! version that `current` names with its tables; then an empty journal. Tables carry the checksum that
-//! fjall took when it wrote them, so none is read. The manifest comes last, and the name of the whole
-//! after everything is synced. For another file system the links are made beside the store, and copied
-//! when writes go on.
+//! them. First everything is flushed while writes go on. Then, under the write gate, the version of each
+//! tree is linked and its tables are held, and the journals are linked. After it the tables are linked, and
+//! the few batches that came in between are copied out of the journals into one of their own: what a
+//! crash at that moment would have left, without what is in tables already. Tables carry the checksum
+//! that fjall took when it wrote them, so none is read. The manifest comes last, and the name of the whole
+//! after everything is synced. For another file system the links are made beside the store, and copied.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::database::Database;
+use super::database::{Database, FrozenTree};
 use super::generation::{Gate, close_gate, remove_dir};
+use super::journal;
 use super::pointer::sync_dir;
 use crate::data::Keyspace;
 use crate::data::checkpoint::{CheckpointFile, CheckpointManifest, CheckpointRequest, describe};
@@ -24,6 +26,8 @@ use crate::{Error, Result};
 pub(super) const ENGINE: &str = "fjall";
 /// Where links are made that are to be copied; removed at the next open.
 pub(super) const LINKED_DIR: &str = "checkpoint.linked";
+/// Links to the journals, while a checkpoint is made.
+const JOURNALS_DIR: &str = "journals";
 /// Changes of `current` during one round of links, each by a flush or a compaction that ended.
 const ROUNDS: usize = 1000;
 
@@ -68,9 +72,24 @@ fn make(
     partial: &Path,
     request: &CheckpointRequest,
 ) -> Result<CheckpointManifest> {
-    // Most of it without the gate, so that writes wait for what came meanwhile only.
+    let since = {
+        let _gate = close_gate(gate);
+        database.sequence()
+    };
+    // What was written until here is in tables after this, so the journals need not be read for it.
     database.flush()?;
-    let Frozen { sequence, mut tables, others } = freeze(database, gate, linked)?;
+    let Frozen { sequence, trees } = freeze(database, gate, linked)?;
+    let mut files = Files::default();
+    for tree in &trees {
+        link_tables(database, tree, linked, &mut files)?;
+    }
+    drop(trees);
+    link_meta_tree(database.path(), linked, &mut files)?;
+    copy(&database.path().join("version"), &linked.join("version"))?;
+    write(&linked.join("lock"), b"")?;
+    write_journal(linked, &(since..sequence))?;
+    files.others.extend(["version", "lock", "0.jnl"].map(str::to_owned));
+    let Files { mut tables, others } = files;
     if linked != partial {
         for path in tables.iter().map(|table| &table.path).chain(&others) {
             let to = partial.join(path);
@@ -88,67 +107,91 @@ fn make(
     Ok(manifest)
 }
 
-/// What was frozen, by paths below the checkpoint.
-struct Frozen {
-    sequence: u64,
+/// The files of a checkpoint, by paths below it.
+#[derive(Default)]
+struct Files {
     tables: Vec<CheckpointFile>,
     /// Everything else: small, and not synced yet.
     others: Vec<String>,
 }
 
-fn freeze(database: &Database, gate: &Gate, partial: &Path) -> Result<Frozen> {
-    let _gate = close_gate(gate);
-    database.flush()?;
-    assert!(database.is_flushed(), "nobody writes under the gate, so nothing is left in memory");
-    let source = database.path();
-    let mut frozen = Frozen { sequence: database.sequence(), tables: Vec::new(), others: Vec::new() };
-    for keyspace in Keyspace::ALL {
-        link_tree(database, keyspace, partial, &mut frozen)?;
-    }
-    link_meta_tree(source, partial, &mut frozen)?;
-    copy(&source.join("version"), &partial.join("version"))?;
-    write(&partial.join("lock"), b"")?;
-    write(&partial.join("0.jnl"), b"")?;
-    frozen.others.extend(["version", "lock", "0.jnl"].map(str::to_owned));
-    Ok(frozen)
+/// What was frozen while nobody wrote.
+struct Frozen<V> {
+    /// That of the next write.
+    sequence: u64,
+    trees: Vec<FrozenTree<V>>,
 }
 
-/// Links the tree of a keyspace at its present version.
-fn link_tree(database: &Database, keyspace: Keyspace, partial: &Path, frozen: &mut Frozen) -> Result<()> {
+/// Takes hold of all trees and journals at one moment. Nothing in here waits for the disk.
+fn freeze(database: &Database, gate: &Gate, linked: &Path) -> Result<Frozen<impl Sized + use<>>> {
+    let journals = linked.join(JOURNALS_DIR);
+    create_dir(&journals)?;
+    for keyspace in Keyspace::ALL {
+        create_dir(&linked.join(database.tree_dir(keyspace)).join("tables"))?;
+    }
+    let _gate = close_gate(gate);
+    for (number, path) in journal::journals(database.path())? {
+        // One that is gone has all it held in tables.
+        link(&path, &journals.join(format!("{number}.jnl")))?;
+    }
+    let trees = Keyspace::ALL.into_iter().map(|keyspace| freeze_tree(database, keyspace, linked));
+    Ok(Frozen { trees: trees.collect::<Result<_>>()?, sequence: database.sequence() })
+}
+
+/// Links the version of a tree that `current` names, and holds its tables.
+fn freeze_tree(
+    database: &Database,
+    keyspace: Keyspace,
+    linked: &Path,
+) -> Result<FrozenTree<impl Sized + use<>>> {
+    let root = database.tree_dir(keyspace);
+    let (source, target) = (database.path().join(&root), linked.join(&root));
     for _ in 0..ROUNDS {
         let tree = database.frozen_tree(keyspace);
-        let root = format!("keyspaces/{}", tree.id);
-        let (source, target) = (database.path().join(&root), partial.join(&root));
         let current = read(&source.join("current"))?;
         let version = format!("v{}", tree.version);
-        remove_dir(&target)?;
-        create_dir(&target.join("tables"))?;
-        if version_of(&source, &current)? != version || !link(&source.join(&version), &target.join(&version))?
+        if version_of(&source, &current)? == version && link(&source.join(&version), &target.join(&version))?
         {
-            // It was replaced in between.
-            std::thread::yield_now();
-            continue;
+            write(&target.join("current"), &current)?;
+            return Ok(tree);
         }
-        for &(table, xxh3) in &tree.tables {
-            let path = format!("{root}/tables/{table}");
-            let from = database.path().join(&path);
-            let bytes = std::fs::metadata(&from).map_err(|error| Error::io("read", &from, error))?.len();
-            if !link(&from, &partial.join(&path))? {
-                let what = "tree: a table is missing".to_owned();
-                return Err(Error::Corrupt { path: from, offset: 0, what });
-            }
-            frozen.tables.push(CheckpointFile { path, bytes, xxh3 });
-        }
-        write(&target.join("current"), &current)?;
-        frozen.others.extend([format!("{root}/{version}"), format!("{root}/current")]);
-        return Ok(());
+        // It was replaced in between.
+        std::thread::yield_now();
     }
-    Err(Error::Engine(format!("{} changes faster than it can be linked", database.path().display())))
+    Err(Error::Engine(format!("{} changes faster than it can be linked", source.display())))
+}
+
+/// Links the tables of a frozen tree.
+fn link_tables<V>(database: &Database, tree: &FrozenTree<V>, linked: &Path, files: &mut Files) -> Result<()> {
+    let root = database.tree_dir(tree.keyspace);
+    for &(table, xxh3) in &tree.tables {
+        let path = format!("{root}/tables/{table}");
+        let from = database.path().join(&path);
+        let bytes = std::fs::metadata(&from).map_err(|error| Error::io("read", &from, error))?.len();
+        if !link(&from, &linked.join(&path))? {
+            let what = "tree: a table is missing".to_owned();
+            return Err(Error::Corrupt { path: from, offset: 0, what });
+        }
+        files.tables.push(CheckpointFile { path, bytes, xxh3 });
+    }
+    files.others.extend([format!("{root}/v{}", tree.version), format!("{root}/current")]);
+    Ok(())
+}
+
+/// Makes one journal of the batches that may be in no table.
+fn write_journal(linked: &Path, sequences: &std::ops::Range<u64>) -> Result<()> {
+    let journals = linked.join(JOURNALS_DIR);
+    let mut batches = Vec::new();
+    for (_, path) in journal::journals(&journals)? {
+        journal::copy_batches(&path, sequences, &mut batches)?;
+    }
+    remove_dir(&journals)?;
+    write(&linked.join("0.jnl"), &batches)
 }
 
 /// Links the tree in which fjall keeps its keyspaces. It has no handle, and changes only when a keyspace is
 /// made; a table belongs to its version when the version names it with its checksum.
-fn link_meta_tree(database: &Path, partial: &Path, frozen: &mut Frozen) -> Result<()> {
+fn link_meta_tree(database: &Path, partial: &Path, files: &mut Files) -> Result<()> {
     let root = "keyspaces/0";
     let (source, target) = (database.join(root), partial.join(root));
     create_dir(&target.join("tables"))?;
@@ -162,12 +205,12 @@ fn link_meta_tree(database: &Path, partial: &Path, frozen: &mut Frozen) -> Resul
         let entry = [&id.to_le_bytes()[..], &[0], &table.xxh3.to_le_bytes()].concat();
         if content.windows(entry.len()).any(|window| window == entry) {
             link(&database.join(&path), &partial.join(&path))?;
-            frozen.tables.push(table);
+            files.tables.push(table);
         }
     }
     link(&source.join(&version), &target.join(&version))?;
     write(&target.join("current"), &current)?;
-    frozen.others.extend([format!("{root}/{version}"), format!("{root}/current")]);
+    files.others.extend([format!("{root}/{version}"), format!("{root}/current")]);
     Ok(())
 }
 

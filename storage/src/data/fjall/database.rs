@@ -66,8 +66,7 @@ pub(super) struct MemtableSizes {
 
 /// A tree at one of its versions.
 pub(super) struct FrozenTree<V> {
-    /// The name of its directory.
-    pub(super) id: u64,
+    pub(super) keyspace: Keyspace,
     pub(super) version: u64,
     /// Numbers of the tables, with the xxh3-128 of their files.
     pub(super) tables: Vec<(u64, u128)>,
@@ -194,12 +193,16 @@ impl Database {
         self.keyspaces.iter().map(|keyspace| keyspace.table_count() as u64).sum()
     }
 
+    /// Where a keyspace's tree lies, below the database.
+    pub(super) fn tree_dir(&self, keyspace: Keyspace) -> String {
+        format!("keyspaces/{}", self.keyspace(keyspace).id())
+    }
+
     /// The tables of a tree at its present version. They stay on disk while the result lives.
     pub(super) fn frozen_tree(&self, keyspace: Keyspace) -> FrozenTree<impl Sized + use<>> {
-        let keyspace = self.keyspace(keyspace);
-        let version = keyspace.tree.current_version();
+        let version = self.keyspace(keyspace).tree.current_version();
         let tables = version.iter_tables().map(|table| (table.id(), table.checksum().into_u128())).collect();
-        FrozenTree { id: keyspace.id(), version: version.id(), tables, _held: version }
+        FrozenTree { keyspace, version: version.id(), tables, _held: version }
     }
 
     /// Passes a sequence number that no row has, so that what was there before can be forgotten. The
@@ -222,13 +225,5 @@ impl Database {
                 tracing::warn!(?error, path = %self.path.display(), "old versions were not removed");
             }
         }
-    }
-
-    /// Whether every row is in a table.
-    pub(super) fn is_flushed(&self) -> bool {
-        Keyspace::ALL.iter().all(|&keyspace| {
-            let sizes = self.memtable_sizes(keyspace);
-            sizes.active == 0 && sizes.sealed == 0
-        })
     }
 }

@@ -16,6 +16,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -64,6 +65,25 @@ pub(super) fn newest_end(dir: &Path) -> Result<Option<JournalEnd>> {
     Ok(Some(JournalEnd { number, bytes }))
 }
 
+/// Appends the batches of a journal whose sequence numbers are in a range to `into`. The journal may grow
+/// meanwhile, by batches behind that range.
+///
+/// # Errors
+/// [`Error::Corrupt`] for a journal with damage inside.
+pub(super) fn copy_batches(journal: &Path, sequences: &Range<u64>, into: &mut Vec<u8>) -> Result<()> {
+    let bytes = read_data(journal)?;
+    let mut at = 0;
+    while let Some(end) = batch_end(&bytes, at) {
+        let sequence = array(&bytes, at + 5).map(u64::from_le_bytes);
+        if sequence.is_some_and(|sequence| sequences.contains(&sequence)) {
+            into.extend_from_slice(&bytes[at..end]);
+        }
+        at = end;
+    }
+    let path = journal.to_owned();
+    check_rest(&bytes, at).map_err(|what| Error::Corrupt { path, offset: at as u64, what })
+}
+
 /// Compares the version file of each tree with its checksum.
 pub(super) fn check_versions(dir: &Path) -> Result<()> {
     let trees = dir.join("keyspaces");
@@ -103,7 +123,8 @@ fn check_version(tree: &Path) -> Result<()> {
     }
 }
 
-fn journals(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
+/// The journals of a database by their numbers.
+pub(super) fn journals(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
