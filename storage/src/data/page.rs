@@ -108,7 +108,7 @@ impl Select {
                 Direction::Forward if !beyond(&from, |from, at| from > at) => {
                     from = Bound::Excluded(at.clone());
                 }
-                Direction::Backward if !beyond(&to, |to, at| to <= at) => to = Bound::Excluded(at.clone()),
+                Direction::Backward if !beyond(&to, |to, at| to < at) => to = Bound::Excluded(at.clone()),
                 _ => {}
             }
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use fjall::{AbstractTree, CompressionType, Database as Fjall, KeyspaceCreateOptions, PersistMode, Snapshot};
 
 use super::{engine_error, journal, name};
-use crate::Result;
 use crate::data::{Durability, Keyspace, WriteBatch};
+use crate::{Error, Result};
 
 /// Fjall's own rotation never starts below this.
 const NEVER_ROTATE_BYTES: u64 = 1 << 50;
@@ -161,7 +161,16 @@ impl Database {
     /// The journal is synced first, as fjall's workers do: else a crash in between could leave one
     /// keyspace's part of a batch in a table and lose the others' with the journal. A worker that comes
     /// to a memtable later than this finds it gone.
+    ///
+    /// Writers wait while fjall syncs its journal, so most of it is synced beside fjall before.
     pub(super) fn flush(&self) -> Result<()> {
+        for (_, path) in journal::journals(&self.path)? {
+            match std::fs::File::open(&path).and_then(|file| file.sync_data()) {
+                // It was flushed and removed.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.map_err(|error| Error::io("fsync", path, error))?,
+            }
+        }
         self.sync()?;
         for keyspace in Keyspace::ALL {
             self.rotate(keyspace)?;

@@ -25,6 +25,7 @@ fn paged(view: &dyn DataView, select: &Select) -> Vec<Bytes> {
     loop {
         let page = view.page(DATA, &select).expect("page");
         keys.extend(page.rows.into_iter().map(|(key, _)| key));
+        assert!(keys.len() < 1000, "a cursor that does not move");
         let Some(next) = page.next else { return keys };
         select = select.after(next);
     }
@@ -57,6 +58,11 @@ pub fn pages_cover_a_selection_once(make: Make<'_>) {
             }
         }
     }
+    let (low, high) = (Bound::Included(all[3].clone()), Bound::Included(all[9].clone()));
+    let inside = Select::range(low, high).limit(1);
+    assert_eq!(paged(&*view, &inside), all[3..=9]);
+    let falling: Vec<_> = all[3..=9].iter().rev().cloned().collect();
+    assert_eq!(paged(&*view, &inside.backward()), falling);
     let page = view.page(DATA, &Select::all().limit(60)).expect("page");
     assert!(page.next.is_some(), "one more row");
     assert!(view.page(DATA, &Select::all().limit(61)).expect("page").next.is_none());
