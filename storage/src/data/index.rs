@@ -187,7 +187,10 @@ impl IndexSelect {
             Direction::Forward => select,
             Direction::Backward => select.backward(),
         };
-        self.after.clone().map_or(select.clone(), |cursor| select.after(cursor))
+        match &self.after {
+            Some(cursor) => select.after(cursor.clone()),
+            None => select,
+        }
     }
 }
 

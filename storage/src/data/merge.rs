@@ -15,6 +15,9 @@ use crate::Result;
 /// Values, and `None` for what is deleted.
 type Changes = BTreeMap<Bytes, Option<Bytes>>;
 
+/// Items in the order of a scan.
+type Sorted<'a, T> = Peekable<Box<dyn Iterator<Item = T> + Send + 'a>>;
+
 /// A view with changes over it.
 pub(super) struct Pending {
     view: Box<dyn DataView>,
@@ -88,8 +91,8 @@ impl DataView for Pending {
 
 /// Two sorted sequences as one; a change stands for the row of its key.
 struct Merged<'a> {
-    rows: Peekable<Box<dyn Iterator<Item = Result<Row>> + Send + 'a>>,
-    changes: Peekable<Box<dyn Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> + Send + 'a>>,
+    rows: Sorted<'a, Result<Row>>,
+    changes: Sorted<'a, (&'a Bytes, &'a Option<Bytes>)>,
     direction: Direction,
 }
 

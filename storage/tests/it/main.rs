@@ -5,6 +5,7 @@
 mod child;
 mod data;
 mod data_budget;
+mod data_checkpoint;
 mod data_damage;
 mod data_fjall;
 mod data_full;
