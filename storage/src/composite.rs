@@ -37,7 +37,7 @@ use self::metrics::Meters;
 use self::watch::{Watch, WatchedData, WatchedLog, WatchedSnapshots};
 use crate::data::{FjallEngine, Keyspace, MemoryData, SnapshotCapableStorage};
 use crate::disk::{Disk, DiskLock};
-use crate::log::{AppendLog, AppendOnlyLogStorage, GroupId, MemoryLog, wait_durable};
+use crate::log::{AppendLog, AppendOnlyLogStorage, FjallLog, GroupId, MemoryLog, wait_durable};
 use crate::snapshot::{FileSnapshots, MemorySnapshots, RaftSnapshotStorage};
 use crate::{Error, Result};
 
@@ -104,6 +104,9 @@ impl CompositeStorage {
         let log: Arc<dyn AppendOnlyLogStorage> = match options.log.backend {
             LogBackend::AppendLog => {
                 AppendLog::open(disk.clone(), &dir.join(LOG), options.log.options.clone())?
+            }
+            LogBackend::Fjall => {
+                FjallLog::open(disk.clone(), &dir.join(LOG), options.log.fjall.clone())?
             }
             LogBackend::MemoryLog => MemoryLog::new(options.log.max_entries),
         };
@@ -210,6 +213,9 @@ impl CompositeStorage {
         let board = &self.watch.board;
         if let Some(error) = self.log.poisoned() {
             board.note(Layer::Log, None, Call::Write, &error);
+        }
+        for (group, error) in self.log.damaged() {
+            board.note(Layer::Log, Some(group), Call::Read, &error);
         }
         self.check_space();
         let open: Vec<_> = self.shards().values().filter_map(Weak::upgrade).collect();

@@ -101,6 +101,14 @@ pub enum Error {
     /// The layer was closed.
     #[error("storage is closed")]
     Closed,
+    /// The request does not fit what is stored; nothing changed.
+    #[error("{what} refused: {reason}")]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// Why it cannot be.
+        reason: String,
+    },
     /// The engine below failed in a way that has no other variant.
     #[error("storage engine: {0}")]
     Engine(String),

@@ -49,6 +49,7 @@ impl NodeConfig {
             cache_bytes: data.cache_bytes.bytes(),
             write_buffer_bytes: data.write_buffer_bytes.bytes(),
             max_bytes: data.max_bytes.bytes(),
+            ..DataOptions::default()
         }
     }
 

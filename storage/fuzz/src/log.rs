@@ -57,6 +57,7 @@ fn open(disk: &SimDisk) -> odgm_storage::Result<Arc<AppendLog>> {
         sync: SyncPolicy::Batch,
         segment_bytes: SEGMENT_BYTES as u64,
         reserve_segments: 1,
+        spare_segments: 1,
         cache_bytes: 4 << 10,
     };
     AppendLog::open_stepped(Arc::new(disk.clone()), Path::new(DIR), options)

@@ -33,8 +33,11 @@ impl From<&CompositeOptions> for Layers {
     }
 }
 
-const LOGS: [(LogBackend, &str); 2] =
-    [(LogBackend::AppendLog, "append_log"), (LogBackend::MemoryLog, "memory_log")];
+const LOGS: [(LogBackend, &str); 3] = [
+    (LogBackend::AppendLog, "append_log"),
+    (LogBackend::Fjall, "fjall"),
+    (LogBackend::MemoryLog, "memory_log"),
+];
 const SNAPSHOTS: [(SnapshotBackend, &str); 2] = [
     (SnapshotBackend::CompressedFile, "compressed_file"),
     (SnapshotBackend::MemorySnapshot, "memory_snapshot"),

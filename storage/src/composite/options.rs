@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::data::DataOptions;
-use crate::log::LogOptions;
+use crate::log::{FjallLogOptions, LogOptions};
 use crate::snapshot::{RetainPolicy, SnapshotOptions};
 
 /// Kinds of log.
@@ -14,6 +14,8 @@ pub enum LogBackend {
     /// Files of its own, written by one committer.
     #[default]
     AppendLog,
+    /// An LSM tree of its own.
+    Fjall,
     /// Memory: forgotten at a restart.
     MemoryLog,
 }
@@ -47,13 +49,20 @@ pub struct LogLayer {
     pub backend: LogBackend,
     /// Of `append_log`.
     pub options: LogOptions,
+    /// Of `fjall`.
+    pub fjall: FjallLogOptions,
     /// What each group of `memory_log` holds at most. Default 100,000.
     pub max_entries: u64,
 }
 
 impl Default for LogLayer {
     fn default() -> Self {
-        LogLayer { backend: LogBackend::default(), options: LogOptions::default(), max_entries: 100_000 }
+        LogLayer {
+            backend: LogBackend::default(),
+            options: LogOptions::default(),
+            fjall: FjallLogOptions::default(),
+            max_entries: 100_000,
+        }
     }
 }
 
@@ -105,6 +114,7 @@ impl CompositeOptions {
     /// [`crate::Error::Options`], naming the field.
     pub fn validate(&self) -> Result<()> {
         self.log.options.validate()?;
+        self.log.fjall.validate()?;
         self.snapshot.options.validate()?;
         self.data.options.validate()
     }

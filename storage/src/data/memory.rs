@@ -3,26 +3,26 @@
 //! Nothing outlives the process but what `checkpoint` writes. A batch that would take the store over
 //! its limit is refused whole; one that shrinks it is always taken.
 
-use std::io::{BufReader, Read, Write};
+mod checkpoint;
+
+use std::io::{Read, Write};
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use imbl::OrdMap;
 
+use super::statistics::Operations;
 use super::stream::{StreamReader, StreamWriter};
 use super::{
-    ApplicationDataStorage, DataImport, DataView, Direction, Durability, Keyspace, Row,
-    SnapshotCapableStorage, WriteBatch,
+    ApplicationDataStorage, DataImport, DataStatistics, DataView, Direction, Durability, Keyspace, Row,
+    WriteBatch, Writer, WriterLock,
 };
-use crate::disk::{Disk, DiskFile, OpenMode, RealDisk};
+use crate::disk::{Disk, RealDisk};
 use crate::{Error, Result};
 
 /// What a row costs beside its key and value.
 const ROW_OVERHEAD_BYTES: u64 = 96;
-/// The one file of a checkpoint.
-const EXPORT_FILE: &str = "export";
 
 /// All keyspaces at one moment, and what they weigh.
 #[derive(Debug, Default, Clone)]
@@ -68,10 +68,18 @@ fn weight(key: &Bytes, value: &Bytes) -> u64 {
 /// The data of one shard replica, in memory.
 #[derive(Debug)]
 pub struct MemoryData {
-    /// `None` once closed.
-    state: Arc<RwLock<Option<Arc<State>>>>,
-    max_bytes: u64,
+    shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
+}
+
+/// What the store shares with its views and imports.
+#[derive(Debug)]
+struct Shared {
+    writer: WriterLock,
+    /// `None` once closed.
+    state: RwLock<Option<Arc<State>>>,
+    max_bytes: u64,
+    operations: Arc<Operations>,
 }
 
 impl MemoryData {
@@ -84,45 +92,36 @@ impl MemoryData {
     /// As [`MemoryData::new`], its checkpoints written to `disk`.
     #[must_use]
     pub fn with_disk(max_bytes: u64, disk: Arc<dyn Disk>) -> Self {
-        let state = Arc::new(RwLock::new(Some(Arc::new(State::default()))));
-        MemoryData { state, max_bytes, disk }
+        let state = RwLock::new(Some(Arc::new(State::default())));
+        let shared = Shared { writer: WriterLock::default(), state, max_bytes, operations: Arc::default() };
+        MemoryData { shared: Arc::new(shared), disk }
     }
+}
 
+impl Shared {
     fn present(&self) -> Option<Arc<State>> {
-        read(&self.state).clone()
-    }
-}
-
-type Shared = RwLock<Option<Arc<State>>>;
-
-fn read(state: &Shared) -> RwLockReadGuard<'_, Option<Arc<State>>> {
-    state.read().expect("no holder of this lock panics")
-}
-
-fn write(state: &Shared) -> RwLockWriteGuard<'_, Option<Arc<State>>> {
-    state.write().expect("no holder of this lock panics")
-}
-
-fn check_limit(bytes: u64, limit: u64) -> Result<()> {
-    if bytes > limit {
-        return Err(Error::TooLarge { what: "the data in memory", found: bytes, limit });
-    }
-    Ok(())
-}
-
-impl ApplicationDataStorage for MemoryData {
-    fn view(&self) -> Box<dyn DataView> {
-        Box::new(MemoryView { state: self.present() })
+        self.read().clone()
     }
 
-    fn write(&self, batch: WriteBatch, _durability: Durability) -> Result<()> {
-        batch.validate()?;
+    fn read(&self) -> RwLockReadGuard<'_, Option<Arc<State>>> {
+        self.state.read().expect("no holder of this lock panics")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Option<Arc<State>>> {
+        self.state.write().expect("no holder of this lock panics")
+    }
+
+    fn open(&self) -> Result<()> {
+        self.read().as_ref().map(|_| ()).ok_or(Error::Closed)
+    }
+
+    fn apply(&self, batch: WriteBatch) -> Result<()> {
         let adds: u64 = batch
             .operations
             .iter()
             .filter_map(|(_, key, value)| value.as_ref().map(|value| weight(key, value)))
             .sum();
-        let mut guard = write(&self.state);
+        let mut guard = self.write();
         let state = guard.as_mut().ok_or(Error::Closed)?;
         if state.bytes + adds <= self.max_bytes {
             Arc::make_mut(state).apply(batch);
@@ -138,83 +137,76 @@ impl ApplicationDataStorage for MemoryData {
         Ok(())
     }
 
+    /// Lets other data serve.
+    fn replace(&self, next: State) -> Result<()> {
+        let mut writer = self.writer.lock();
+        *self.write().as_mut().ok_or(Error::Closed)? = Arc::new(next);
+        writer.forget();
+        self.operations.installs.add(1);
+        Ok(())
+    }
+}
+
+fn check_limit(bytes: u64, limit: u64) -> Result<()> {
+    if bytes > limit {
+        return Err(Error::TooLarge { what: "the data in memory", found: bytes, limit });
+    }
+    Ok(())
+}
+
+impl ApplicationDataStorage for MemoryData {
+    fn view(&self) -> Box<dyn DataView> {
+        self.shared.operations.views.add(1);
+        Box::new(MemoryView { state: self.shared.present(), operations: self.shared.operations.clone() })
+    }
+
+    fn lock_writer(&self) -> Writer<'_> {
+        self.shared.writer.lock()
+    }
+
+    fn write_as(&self, writer: &mut Writer<'_>, batch: WriteBatch, _durability: Durability) -> Result<()> {
+        writer.assert_of(&self.shared.writer);
+        let (puts, deletes) = batch.count();
+        writer.wrote(&batch);
+        let taken = batch.validate().and_then(|()| self.shared.apply(batch));
+        self.shared.operations.wrote(puts, deletes, taken.is_ok());
+        taken
+    }
+
     fn sync(&self) -> Result<()> {
-        read(&self.state).as_ref().map(|_| ()).ok_or(Error::Closed)
+        self.shared.operations.syncs.add(1);
+        self.shared.open()
     }
 
     fn import(&self) -> Result<Box<dyn DataImport>> {
-        self.sync()?;
-        Ok(Box::new(MemoryImport { into: self.state.clone(), max_bytes: self.max_bytes, staged: None }))
+        self.shared.open()?;
+        Ok(Box::new(MemoryImport { into: self.shared.clone(), staged: None }))
     }
 
     fn size_bytes(&self) -> u64 {
-        self.present().map_or(0, |state| state.bytes)
+        self.shared.present().map_or(0, |state| state.bytes)
+    }
+
+    fn statistics(&self) -> DataStatistics {
+        let operations = self.shared.operations.counts();
+        let Some(state) = self.shared.present() else {
+            return DataStatistics { operations, ..DataStatistics::default() };
+        };
+        let rows = Keyspace::ALL.map(|keyspace| state.maps[keyspace.slot()].len() as u64);
+        DataStatistics { rows, bytes: state.bytes, unflushed_bytes: state.bytes, tables: 0, operations }
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.shared.open()
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.shared.open()
     }
 
     fn close(&self) -> Result<()> {
-        write(&self.state).take();
+        self.shared.write().take();
         Ok(())
-    }
-}
-
-impl SnapshotCapableStorage for MemoryData {
-    fn checkpoint(&self, target: &Path) -> Result<()> {
-        self.sync()?;
-        let disk = &*self.disk;
-        let file = target.join(EXPORT_FILE);
-        if disk.list(target).is_ok_and(|names| names.iter().any(|name| name == EXPORT_FILE)) {
-            return Err(Error::Options { option: "target", reason: format!("{} exists", target.display()) });
-        }
-        disk.create_dir_all(target)?;
-        let partial = target.join("export.partial");
-        disk.remove(&partial)?;
-        let mut writer = FileStream { file: disk.open(&partial, OpenMode::CreateNew)?, offset: 0 };
-        self.view().export(&mut writer)?;
-        writer.file.sync_all()?;
-        disk.rename(&partial, &file)?;
-        disk.sync_dir(target)?;
-        target.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
-    }
-
-    fn open_checkpoint(&self, target: &Path) -> Result<Box<dyn DataView>> {
-        let file = FileStream { file: self.disk.open(&target.join(EXPORT_FILE), OpenMode::Read)?, offset: 0 };
-        let state = load(&mut BufReader::with_capacity(1 << 20, file), u64::MAX)
-            .map_err(|error| named(error, target.join(EXPORT_FILE)))?;
-        Ok(Box::new(MemoryView { state: Some(Arc::new(state)) }))
-    }
-}
-
-/// Gives damage found in a stream the name of the file it was read from.
-fn named(error: Error, path: PathBuf) -> Error {
-    match error {
-        Error::Corrupt { offset, what, .. } => Error::Corrupt { path, offset, what },
-        other => other,
-    }
-}
-
-/// A file of a [`Disk`] read or written from the start.
-struct FileStream {
-    file: Arc<dyn DiskFile>,
-    offset: u64,
-}
-
-impl Write for FileStream {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write_at(bytes, self.offset).map_err(std::io::Error::other)?;
-        self.offset += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for FileStream {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read_at(into, self.offset).map_err(std::io::Error::other)?;
-        self.offset += count as u64;
-        Ok(count)
     }
 }
 
@@ -233,22 +225,19 @@ fn load(from: &mut dyn Read, max_bytes: u64) -> Result<State> {
 
 struct MemoryImport {
     into: Arc<Shared>,
-    max_bytes: u64,
     staged: Option<State>,
 }
 
 impl DataImport for MemoryImport {
     fn read(&mut self, from: &mut dyn Read) -> Result<()> {
         self.staged = None;
-        self.staged = Some(load(from, self.max_bytes)?);
+        self.staged = Some(load(from, self.into.max_bytes)?);
         Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
         let staged = self.staged.ok_or_else(|| Error::NotFound { what: "an imported stream".to_owned() })?;
-        let mut guard = write(&self.into);
-        *guard.as_mut().ok_or(Error::Closed)? = Arc::new(staged);
-        Ok(())
+        self.into.replace(staged)
     }
 }
 
@@ -256,6 +245,7 @@ impl DataImport for MemoryImport {
 struct MemoryView {
     /// `None` when the store was closed before.
     state: Option<Arc<State>>,
+    operations: Arc<Operations>,
 }
 
 impl MemoryView {
@@ -266,6 +256,7 @@ impl MemoryView {
 
 impl DataView for MemoryView {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        self.operations.gets.add(1);
         Ok(self.state()?.maps[keyspace.slot()].get(key).cloned())
     }
 
@@ -276,6 +267,7 @@ impl DataView for MemoryView {
         to: Bound<Bytes>,
         direction: Direction,
     ) -> Box<dyn Iterator<Item = Result<Row>> + Send + 'a> {
+        self.operations.scans.add(1);
         let state = match self.state() {
             Ok(state) => state,
             Err(error) => return Box::new(std::iter::once(Err(error))),

@@ -13,6 +13,9 @@ pub struct DataOptions {
     /// What all shards of the node may hold in memtables before the largest is flushed. At least
     /// 8 MiB; default 256 MiB.
     pub write_buffer_bytes: u64,
+    /// Threads of each Fjall shard that flush and compact. 2 to 64; default 2. With one, a flush that
+    /// asks for a compaction can wait for itself: Fjall then never writes its memtables again.
+    pub worker_threads: usize,
     /// What one shard may hold in the memory store, rows with their overhead; writes beyond it are
     /// refused. At least 1 MiB; default 512 MiB.
     pub max_bytes: u64,
@@ -20,7 +23,12 @@ pub struct DataOptions {
 
 impl Default for DataOptions {
     fn default() -> Self {
-        DataOptions { cache_bytes: 64 << 20, write_buffer_bytes: 256 << 20, max_bytes: 512 << 20 }
+        DataOptions {
+            cache_bytes: 64 << 20,
+            write_buffer_bytes: 256 << 20,
+            worker_threads: 2,
+            max_bytes: 512 << 20,
+        }
     }
 }
 
@@ -39,6 +47,17 @@ impl DataOptions {
             if found < least {
                 return Err(Error::Options { option, reason: format!("{found} is below {least}") });
             }
+        }
+        let option = "worker_threads";
+        if self.worker_threads < 2 {
+            let reason = format!(
+                "{} is below 2: a single worker that waits for room in its own queue stops for ever",
+                self.worker_threads
+            );
+            return Err(Error::Options { option, reason });
+        }
+        if self.worker_threads > 64 {
+            return Err(Error::Options { option, reason: format!("{} is above 64", self.worker_threads) });
         }
         Ok(())
     }

@@ -2,6 +2,10 @@
 //!
 //! A store's tests call each of them with a way to make an empty store in a directory.
 
+pub mod checkpoints;
+pub mod queries;
+pub mod transactions;
+
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -171,6 +175,26 @@ pub fn scans_keep_to_their_bounds(make: Make<'_>) {
                 assert_eq!(found, expected, "{low} {from} .. {high} {to} {direction:?}");
                 expected.reverse();
             }
+        }
+    }
+}
+
+/// Bounds and keys that are longer than any key are fine to ask for.
+pub fn reads_take_keys_of_any_length(make: Make<'_>) {
+    let place = place(make);
+    let longest = vec![7; MAX_KEY_BYTES];
+    let mut batch = WriteBatch::default();
+    batch.put(Keyspace::Data, longest.clone(), "value");
+    place.store.write(batch, Durability::Later).expect("write");
+    let view = place.store.view();
+    let longer = Bytes::from([&longest[..], &[0]].concat());
+    assert_eq!(view.get(Keyspace::Data, &longer).expect("get"), None);
+    assert!(!view.exists(Keyspace::Data, &longer).expect("exists"));
+    for bound in [Bound::Included(longer.clone()), Bound::Excluded(longer)] {
+        for direction in [Direction::Forward, Direction::Backward] {
+            let found = view.scan(Keyspace::Data, Bound::Unbounded, bound.clone(), direction).count();
+            assert_eq!(found, 1);
+            assert_eq!(view.scan(Keyspace::Data, bound.clone(), Bound::Unbounded, direction).count(), 0);
         }
     }
 }

@@ -29,22 +29,27 @@ fn fjall(dir: &Path) -> Arc<dyn SnapshotCapableStorage> {
 }
 
 macro_rules! suite {
-    ($($promise:ident),* $(,)?) => {
-        mod memory_keeps {
-            $(#[test] fn $promise() { odgm_storage::data::suite::$promise(&super::memory); })*
-        }
-        mod fjall_keeps {
-            $(#[test] fn $promise() { odgm_storage::data::suite::$promise(&super::fjall); })*
+    ($part:ident in $at:path: $($promise:ident),* $(,)?) => {
+        mod $part {
+            use $at as promises;
+
+            mod memory_keeps {
+                $(#[test] fn $promise() { super::promises::$promise(&crate::data::memory); })*
+            }
+            mod fjall_keeps {
+                $(#[test] fn $promise() { super::promises::$promise(&crate::data::fjall); })*
+            }
         }
     };
 }
 
-suite!(
+suite!(stores in odgm_storage::data::suite:
     the_last_operation_on_a_key_in_a_batch_wins,
     keyspaces_do_not_mix,
     a_view_stands_still,
     readers_see_whole_batches,
     scans_keep_to_their_bounds,
+    reads_take_keys_of_any_length,
     a_key_out_of_bounds_refuses_the_whole_batch,
     an_import_replaces_everything,
     an_unfinished_import_changes_nothing,
@@ -53,6 +58,32 @@ suite!(
     a_checkpoint_can_be_installed_elsewhere,
     size_follows_the_data,
     a_closed_store_refuses,
+);
+
+suite!(transactions in odgm_storage::data::suite::transactions:
+    a_transaction_reads_its_own_writes,
+    what_is_not_committed_leaves_nothing,
+    one_writer_at_a_time,
+    counters_are_exact_or_refused,
+    a_swap_compares_first,
+    a_commit_after_close_is_refused,
+    a_writer_belongs_to_its_store,
+    statistics_follow_and_upkeep_changes_nothing,
+);
+
+suite!(queries in odgm_storage::data::suite::queries:
+    pages_cover_a_selection_once,
+    rows_expire_in_order_and_are_swept_whole,
+    an_index_keeps_the_order_of_values,
+    an_index_is_filled_kept_and_dropped,
+    an_unfinished_index_is_completed_later,
+    indexes_and_deadlines_travel,
+);
+
+suite!(checkpoints in odgm_storage::data::suite::checkpoints:
+    a_manifest_says_what_is_in_a_checkpoint,
+    a_restore_goes_back,
+    a_damaged_checkpoint_is_named_and_not_restored,
 );
 
 #[test]

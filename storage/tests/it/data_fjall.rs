@@ -2,28 +2,26 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use odgm_storage::Error;
 use odgm_storage::data::fjall::{FjallData, FjallEngine};
-use odgm_storage::data::{
-    ApplicationDataStorage, DataOptions, DataView, Durability, Keyspace, SnapshotCapableStorage, WriteBatch,
-};
+use odgm_storage::data::{ApplicationDataStorage, DataOptions, DataView, Durability, Keyspace, WriteBatch};
 
 use crate::data::engine;
 
-fn put(store: &FjallData, key: &str, value: &str) {
+pub(crate) fn put(store: &FjallData, key: &str, value: &str) {
     let mut batch = WriteBatch::default();
     batch.put(Keyspace::Data, key.to_owned(), value.to_owned());
     store.write(batch, Durability::Now).unwrap();
 }
 
-fn get(store: &FjallData, key: &str) -> Option<String> {
+pub(crate) fn get(store: &FjallData, key: &str) -> Option<String> {
     value(&*store.view(), key)
 }
 
-fn value(view: &dyn DataView, key: &str) -> Option<String> {
+pub(crate) fn value(view: &dyn DataView, key: &str) -> Option<String> {
     let value = view.get(Keyspace::Data, key.as_bytes()).unwrap()?;
     Some(String::from_utf8(value.to_vec()).unwrap())
 }
@@ -37,7 +35,7 @@ fn stream_of(key: &str, value: &str) -> Vec<u8> {
     stream
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub(crate) fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -45,7 +43,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 /// Waits for a state that another thread brings about.
-fn wait_until(what: &str, state: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, state: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !state() {
         assert!(Instant::now() < deadline, "{what}");
@@ -53,7 +51,7 @@ fn wait_until(what: &str, state: impl Fn() -> bool) {
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -219,77 +217,6 @@ fn a_failed_switch_poisons_the_store_until_it_is_opened_again() {
     std::fs::remove_dir(dir.path().join("current.partial")).unwrap();
     drop(store);
     assert_eq!(get(&engine().open(dir.path()).unwrap(), "k").as_deref(), Some("old"));
-}
-
-#[test]
-fn checkpoints_under_load_are_exact_and_survive_the_store() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = engine();
-    let store = engine.open(&dir.path().join("store")).unwrap();
-    let (done, written) = (AtomicBool::new(false), AtomicU64::new(0));
-    let mut taken = Vec::new();
-    std::thread::scope(|threads| {
-        threads.spawn(|| {
-            let mut n = 0_u64;
-            while !done.load(Ordering::Acquire) {
-                n += 1;
-                let mut batch = WriteBatch::default();
-                for keyspace in Keyspace::ALL {
-                    batch.put(keyspace, "n", n.to_be_bytes().to_vec());
-                    let key = n.wrapping_mul(0x9e37_79b9) % 2000;
-                    batch.put(keyspace, key.to_be_bytes().to_vec(), vec![n as u8; 600]);
-                }
-                store.write(batch, Durability::Later).unwrap();
-                written.store(n, Ordering::Release);
-            }
-        });
-        for round in 0..5 {
-            let start = written.load(Ordering::Acquire);
-            wait_until("the writer goes on", || written.load(Ordering::Acquire) > start + 50);
-            let target = dir.path().join(format!("checkpoint-{round}"));
-            let low = written.load(Ordering::Acquire);
-            store.checkpoint(&target).unwrap();
-            taken.push((target, low, written.load(Ordering::Acquire) + 1));
-        }
-        done.store(true, Ordering::Release);
-    });
-    drop(store);
-    std::fs::remove_dir_all(dir.path().join("store")).unwrap();
-    let other = engine.open(&dir.path().join("other")).unwrap();
-    for (target, low, high) in taken {
-        let view = other.open_checkpoint(&target).unwrap();
-        let n = Keyspace::ALL.map(|keyspace| {
-            u64::from_be_bytes(view.get(keyspace, b"n").unwrap().unwrap()[..].try_into().unwrap())
-        });
-        assert!(n.iter().all(|&each| each == n[0]), "torn: {n:?}");
-        assert!((low..=high).contains(&n[0]), "{} is not in {low}..={high}", n[0]);
-        // Every row is the one that batch number n would have left.
-        let rows = odgm_storage::data::suite::rows(&*view, Keyspace::History);
-        let mut expected = std::collections::BTreeMap::new();
-        for i in 1..=n[0] {
-            expected.insert((i.wrapping_mul(0x9e37_79b9) % 2000).to_be_bytes().to_vec(), i as u8);
-        }
-        assert_eq!(rows.len(), expected.len() + 1);
-        for (key, value) in rows.iter().filter(|(key, _)| key != "n") {
-            assert_eq!(value[0], expected[&key[..]]);
-        }
-    }
-}
-
-#[test]
-fn a_checkpoint_without_its_manifest_does_not_exist() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = engine().open(&dir.path().join("store")).unwrap();
-    put(&store, "k", "v");
-    let target = dir.path().join("checkpoint");
-    // A crash left half of an earlier one.
-    std::fs::create_dir_all(dir.path().join("checkpoint.partial").join("keyspaces")).unwrap();
-    store.checkpoint(&target).unwrap();
-    assert!(!dir.path().join("checkpoint.partial").exists());
-    std::fs::remove_file(target.join("MANIFEST.odgm")).unwrap();
-    assert!(matches!(store.open_checkpoint(&target), Err(Error::NotFound { .. })));
-    std::fs::write(target.join("MANIFEST.odgm"), "odgm-checkpoint 9\n").unwrap();
-    assert!(matches!(store.open_checkpoint(&target), Err(Error::Format { .. })));
 }
 
 #[test]

@@ -2,12 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its helper does")]
 
+mod child;
 mod composite;
 mod composite_health;
 mod composite_layers;
 mod corpus;
 mod data;
+mod data_budget;
+mod data_checkpoint;
+mod data_damage;
 mod data_fjall;
+mod data_full;
+mod data_kill;
+mod data_model;
 mod log;
 mod log_crash;
 mod log_damage;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use super::{Call, Watch};
 use crate::Result;
 use crate::data::{
-    ApplicationDataStorage, DataImport, DataView, Direction, Durability, Keyspace, Row,
-    SnapshotCapableStorage, WriteBatch,
+    ApplicationDataStorage, CheckpointManifest, CheckpointRequest, DataImport, DataStatistics, DataView,
+    Direction, Durability, Keyspace, Row, SnapshotCapableStorage, WriteBatch, Writer,
 };
 
 /// The data of a shard, watched.
@@ -37,13 +37,17 @@ impl ApplicationDataStorage for WatchedData {
         self.watched(self.inner.view())
     }
 
-    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
+    fn lock_writer(&self) -> Writer<'_> {
+        self.inner.lock_writer()
+    }
+
+    fn write_as(&self, writer: &mut Writer<'_>, batch: WriteBatch, durability: Durability) -> Result<()> {
         let bytes: usize = batch
             .operations
             .iter()
             .map(|(_, key, value)| key.len() + value.as_ref().map_or(0, Bytes::len))
             .sum();
-        self.watch.run(|| self.inner.write(batch, durability))?;
+        self.watch.run(|| self.inner.write_as(writer, batch, durability))?;
         self.watch.meter().wrote(bytes as u64);
         Ok(())
     }
@@ -61,19 +65,42 @@ impl ApplicationDataStorage for WatchedData {
         self.inner.size_bytes()
     }
 
+    fn statistics(&self) -> DataStatistics {
+        self.inner.statistics()
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.watch.run(|| self.inner.flush())
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.watch.run(|| self.inner.compact())
+    }
+
     fn close(&self) -> Result<()> {
         self.watch.run(|| self.inner.close())
     }
 }
 
 impl SnapshotCapableStorage for WatchedData {
-    fn checkpoint(&self, target: &Path) -> Result<()> {
+    fn checkpoint_as(&self, target: &Path, request: &CheckpointRequest) -> Result<CheckpointManifest> {
         // It changes nothing of the store, and may fail where its target is.
-        self.watch.run_read(|| self.inner.checkpoint(target))
+        self.watch.run_read(|| self.inner.checkpoint_as(target, request))
     }
 
     fn open_checkpoint(&self, target: &Path) -> Result<Box<dyn DataView>> {
         Ok(self.watched(self.watch.run_read(|| self.inner.open_checkpoint(target))?))
+    }
+
+    fn verify_checkpoint(&self, target: &Path) -> Result<CheckpointManifest> {
+        self.watch.run_read(|| self.inner.verify_checkpoint(target))
+    }
+
+    fn restore(&self, checkpoint: &Path) -> Result<CheckpointManifest> {
+        // What is wrong with a checkpoint says nothing of the store.
+        let manifest = self.watch.run_foreign(|| self.inner.restore(checkpoint))?;
+        self.watch.meters.snapshots_restored.fetch_add(1, Ordering::Relaxed);
+        Ok(manifest)
     }
 }
 
@@ -87,6 +114,17 @@ impl DataView for WatchedView {
         let value = self.watch.run_read(|| self.inner.get(keyspace, key))?;
         self.watch.meter().read(value.as_ref().map_or(0, Bytes::len) as u64);
         Ok(value)
+    }
+
+    fn exists(&self, keyspace: Keyspace, key: &[u8]) -> Result<bool> {
+        self.watch.run_read(|| self.inner.exists(keyspace, key))
+    }
+
+    fn multi_get(&self, keyspace: Keyspace, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        let values = self.watch.run_read(|| self.inner.multi_get(keyspace, keys))?;
+        let bytes: usize = values.iter().flatten().map(Bytes::len).sum();
+        self.watch.meter().read(bytes as u64);
+        Ok(values)
     }
 
     fn scan<'a>(

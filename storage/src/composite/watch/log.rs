@@ -6,7 +6,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::Watch;
-use crate::log::{AppendOnlyLogStorage, Durable, GroupId, LogEntry, LogPosition, LogState, RaftLogStorage};
+use crate::log::{
+    AppendOnlyLogStorage, Durable, GroupId, LogEntry, LogPosition, LogSpace, LogState, LogStatistics,
+    RaftLogStorage,
+};
 use crate::{Error, Result};
 
 /// The log of a node, watched.
@@ -43,6 +46,14 @@ impl AppendOnlyLogStorage for WatchedLog {
             durable(outcome);
         });
         self.inner.remove_group(id, watch.durable(0, then));
+    }
+
+    fn damaged(&self) -> Vec<(GroupId, Error)> {
+        self.inner.damaged()
+    }
+
+    fn space(&self) -> LogSpace {
+        self.inner.space()
     }
 
     fn poisoned(&self) -> Option<Error> {
@@ -84,6 +95,20 @@ impl RaftLogStorage for WatchedGroup {
         Ok(entries)
     }
 
+    fn get(&self, index: u64) -> Result<Option<LogEntry>> {
+        let entry = self.watch.run_read(|| self.inner.get(index))?;
+        self.watch.meter().read(payload_bytes(entry.as_slice()));
+        Ok(entry)
+    }
+
+    fn exists(&self, index: u64) -> bool {
+        self.inner.exists(index)
+    }
+
+    fn statistics(&self) -> LogStatistics {
+        self.inner.statistics()
+    }
+
     fn cached_from(&self) -> u64 {
         self.inner.cached_from()
     }
@@ -116,5 +141,9 @@ impl RaftLogStorage for WatchedGroup {
 
     fn committed(&self) -> Option<LogPosition> {
         self.inner.committed()
+    }
+
+    fn sync(&self, durable: Durable) -> Result<()> {
+        self.watch.refused(self.inner.sync(self.watch.durable(0, durable)))
     }
 }

@@ -4,11 +4,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use fjall::{AbstractTree, CompressionType, Database as Fjall, KeyspaceCreateOptions, PersistMode, Snapshot};
 
-use super::{engine_error, name};
+use super::{engine_error, journal, name};
 use crate::data::{Durability, Keyspace, WriteBatch};
 use crate::{Error, Result};
 
@@ -18,9 +17,6 @@ const NEVER_ROTATE_BYTES: u64 = 1 << 50;
 const JOURNALS_BYTES: u64 = 8 << 30;
 /// Tables that a database keeps open: a node has hundreds of databases.
 const OPEN_FILES: usize = 128;
-/// How long a flush may take before it counts as stuck.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
-
 /// The block cache that the databases of a node share.
 pub(super) struct SharedCache(fjall::Config);
 
@@ -40,8 +36,8 @@ impl SharedCache {
 /// Who opens a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A shard: with workers that flush and compact.
-    Serve,
+    /// A shard: with so many workers that flush and compact.
+    Serve(usize),
     /// A reader of a checkpoint: nothing in it changes.
     Read,
 }
@@ -68,12 +64,24 @@ pub(super) struct MemtableSizes {
     pub(super) sealed: usize,
 }
 
+/// A tree at one of its versions.
+pub(super) struct FrozenTree<V> {
+    pub(super) keyspace: Keyspace,
+    pub(super) version: u64,
+    /// Numbers of the tables, with the xxh3-128 of their files.
+    pub(super) tables: Vec<(u64, u128)>,
+    /// Keeps the files.
+    _held: V,
+}
+
 impl Database {
     /// Opens a database, making it when absent.
     pub(super) fn open(path: &Path, cache: &SharedCache, purpose: Purpose) -> Result<Arc<Self>> {
         let fail = |error| engine_error("open", path, error);
+        journal::check_versions(path)?;
+        journal::inspect(path)?;
         let workers = match purpose {
-            Purpose::Serve => 2,
+            Purpose::Serve(workers) => workers,
             Purpose::Read => 0,
         };
         let mut config = Fjall::builder(path)
@@ -147,23 +155,63 @@ impl Database {
         rotated.map(drop).map_err(|error| engine_error("rotate", &self.path, error))
     }
 
-    /// Writes all memtables to tables and waits for it. Complete when nobody writes meanwhile.
+    /// Writes all memtables to tables, on this thread: it waits for no worker that compacts. Complete when
+    /// nobody writes meanwhile.
     ///
-    /// fjall's own waiting call returns early when a rotation is already on its way, so the count of
-    /// sealed memtables is asked for; a table is registered on disk before its memtable is dropped.
-    #[allow(clippy::disallowed_methods, reason = "fjall has no signal for the end of a flush")]
+    /// The journal is synced first, as fjall's workers do: else a crash in between could leave one
+    /// keyspace's part of a batch in a table and lose the others' with the journal. A worker that comes
+    /// to a memtable later than this finds it gone.
+    ///
+    /// Writers wait while fjall syncs its journal, so most of it is synced beside fjall before.
     pub(super) fn flush(&self) -> Result<()> {
+        for (_, path) in journal::journals(&self.path)? {
+            match std::fs::File::open(&path).and_then(|file| file.sync_data()) {
+                // It was flushed and removed.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.map_err(|error| Error::io("fsync", path, error))?,
+            }
+        }
+        self.sync()?;
         for keyspace in Keyspace::ALL {
             self.rotate(keyspace)?;
-        }
-        let deadline = Instant::now() + FLUSH_DEADLINE;
-        while self.keyspaces.iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
-            if Instant::now() > deadline {
-                return Err(Error::Engine(format!("flush of {} does not end", self.path.display())));
-            }
-            std::thread::sleep(Duration::from_micros(200));
+            let tree = &self.keyspace(keyspace).tree;
+            let threshold = self.db.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+            let flushed = tree.flush(&tree.get_flush_lock(), threshold);
+            flushed.map_err(|error| engine_error("flush", &self.path, error.into()))?;
         }
         Ok(())
+    }
+
+    /// Rewrites all tables of all keyspaces.
+    pub(super) fn compact(&self) -> Result<()> {
+        let compacted = self.keyspaces.iter().try_for_each(fjall::Keyspace::major_compact);
+        compacted.map_err(|error| engine_error("compact", &self.path, error))
+    }
+
+    /// The number that the next write takes.
+    pub(super) fn sequence(&self) -> u64 {
+        self.db.supervisor.seqno.get()
+    }
+
+    /// Rows, with versions and tombstones that are not compacted yet.
+    pub(super) fn approximate_rows(&self) -> [u64; 4] {
+        Keyspace::ALL.map(|keyspace| self.keyspace(keyspace).approximate_len() as u64)
+    }
+
+    pub(super) fn tables(&self) -> u64 {
+        self.keyspaces.iter().map(|keyspace| keyspace.table_count() as u64).sum()
+    }
+
+    /// Where a keyspace's tree lies, below the database.
+    pub(super) fn tree_dir(&self, keyspace: Keyspace) -> String {
+        format!("keyspaces/{}", self.keyspace(keyspace).id())
+    }
+
+    /// The tables of a tree at its present version. They stay on disk while the result lives.
+    pub(super) fn frozen_tree(&self, keyspace: Keyspace) -> FrozenTree<impl Sized + use<>> {
+        let version = self.keyspace(keyspace).tree.current_version();
+        let tables = version.iter_tables().map(|table| (table.id(), table.checksum().into_u128())).collect();
+        FrozenTree { keyspace, version: version.id(), tables, _held: version }
     }
 
     /// Passes a sequence number that no row has, so that what was there before can be forgotten. The
@@ -186,13 +234,5 @@ impl Database {
                 tracing::warn!(?error, path = %self.path.display(), "old versions were not removed");
             }
         }
-    }
-
-    /// Whether every row is in a table.
-    pub(super) fn is_flushed(&self) -> bool {
-        Keyspace::ALL.iter().all(|&keyspace| {
-            let sizes = self.memtable_sizes(keyspace);
-            sizes.active == 0 && sizes.sealed == 0
-        })
     }
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 
 use super::database::{Database, Purpose, SharedCache};
+use super::generation::remove_dir;
 use super::memtables::WriteBuffers;
 use super::store::FjallData;
-use crate::data::DataOptions;
+use crate::data::{CheckpointRequest, DataOptions, SnapshotCapableStorage};
 use crate::{Error, Result};
 
 /// The Fjall engine of a node.
@@ -31,6 +32,7 @@ pub struct FjallEngine {
     pub(super) buffers: Arc<WriteBuffers>,
     /// Checkpoints that a view holds open: a directory can be open once.
     checkpoints: Mutex<HashMap<PathBuf, Weak<Database>>>,
+    workers: usize,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -53,6 +55,7 @@ impl FjallEngine {
             cache: SharedCache::new(options.cache_bytes),
             buffers,
             checkpoints: Mutex::default(),
+            workers: options.worker_threads,
             thread: Some(thread),
         }))
     }
@@ -71,8 +74,33 @@ impl FjallEngine {
         self.buffers.held_bytes()
     }
 
+    /// Opens a new store in `dir` with the present data of another one: a second replica on the same disk.
+    /// The tables are shared by hard links, so it takes the time of a checkpoint, and no space until
+    /// either of the two rewrites them.
+    ///
+    /// # Errors
+    /// [`Error::Options`] when `dir` exists; what a checkpoint and a restore answer.
+    pub fn clone_replica(
+        self: &Arc<Self>,
+        source: &FjallData,
+        dir: &Path,
+        request: &CheckpointRequest,
+    ) -> Result<Arc<FjallData>> {
+        if dir.exists() {
+            return Err(Error::Options { option: "dir", reason: format!("{} exists", dir.display()) });
+        }
+        let mut name = dir.file_name().unwrap_or_default().to_owned();
+        name.push(".checkpoint");
+        let checkpoint = dir.with_file_name(name);
+        remove_dir(&checkpoint)?;
+        source.checkpoint_as(&checkpoint, request)?;
+        let cloned = self.open(dir).and_then(|store| store.restore(&checkpoint).map(|_| store));
+        remove_dir(&checkpoint)?;
+        cloned
+    }
+
     pub(super) fn database(&self, path: &Path) -> Result<Arc<Database>> {
-        Database::open(path, &self.cache, Purpose::Serve)
+        Database::open(path, &self.cache, Purpose::Serve(self.workers))
     }
 
     /// The database of a checkpoint, shared by all that read it at the same time.

@@ -3,17 +3,20 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::engine::FjallEngine;
 use super::generation::{Gate, Generation, close_gate, remove_dir};
 use super::import::FjallImport;
 use super::pointer;
 use super::view::FjallView;
-use super::{checkpoint, pointer::generation_dir};
+use super::{checkpoint, journal, pointer::generation_dir, restore};
+use crate::data::statistics::Operations;
 use crate::data::{
-    ApplicationDataStorage, DataImport, DataView, Durability, SnapshotCapableStorage, WriteBatch,
+    ApplicationDataStorage, CheckpointManifest, CheckpointRequest, DataImport, DataStatistics, DataView,
+    Durability, Keyspace, SnapshotCapableStorage, WriteBatch, Writer, WriterLock,
 };
+use crate::disk::RealDisk;
 use crate::{Error, Result};
 
 /// The data of one shard replica, on Fjall. Opened by [`FjallEngine::open`].
@@ -31,6 +34,11 @@ pub(super) struct Inner {
     serving: RwLock<Option<Arc<Generation>>>,
     /// Held while anything is written or the generation changes, so that a checkpoint can exclude it.
     pub(super) gate: Arc<Gate>,
+    /// Held by a transaction from its begin on, so always taken before the gate.
+    writer: WriterLock,
+    /// Held while a checkpoint is taken.
+    checkpointing: Mutex<()>,
+    operations: Arc<Operations>,
     poison: OnceLock<String>,
     next_generation: AtomicU64,
 }
@@ -52,12 +60,14 @@ impl FjallData {
             let what = "store: the generation that serves is missing".to_owned();
             return Err(Error::Corrupt { path, offset: 0, what });
         }
+        check_journals(dir, number)?;
         let database = engine.database(&path)?;
         // The lock of the database is ours: what else lies here was left behind by a crash.
         for other in pointer::generations(dir)?.into_iter().filter(|&other| other != number) {
             remove_dir(&generation_dir(dir, other))?;
         }
         remove_dir(&staging)?;
+        remove_dir(&dir.join(checkpoint::LINKED_DIR))?;
         let gate = Arc::new(Gate::default());
         let generation = Generation::new(number, database, engine.buffers.clone(), gate.clone());
         engine.buffers.register(&generation);
@@ -66,10 +76,35 @@ impl FjallData {
             dir: dir.to_owned(),
             serving: RwLock::new(Some(generation)),
             gate,
+            writer: WriterLock::default(),
+            checkpointing: Mutex::default(),
+            operations: Arc::default(),
             poison: OnceLock::new(),
             next_generation: AtomicU64::new(number + 1),
         };
         Ok(Arc::new(FjallData { inner: Arc::new(inner) }))
+    }
+}
+
+/// Compares the journals of the generation that is to serve with what a clean close left.
+fn check_journals(dir: &Path, number: u64) -> Result<()> {
+    let path = generation_dir(dir, number);
+    let journals = journal::inspect(&path)?;
+    if journals.is_empty() {
+        let what = "database: it has no journal, and would begin its sequence numbers anew".to_owned();
+        return Err(Error::Corrupt { path, offset: 0, what });
+    }
+    let Some((_, closed)) = pointer::read_closed(dir)?.filter(|(generation, _)| *generation == number) else {
+        return Ok(());
+    };
+    // One that is gone was flushed.
+    match journals.iter().find(|journal| journal.number == closed.number) {
+        Some(journal) if journal.bytes < closed.bytes => Err(Error::Corrupt {
+            path: path.join(format!("{}.jnl", journal.number)),
+            offset: journal.bytes,
+            what: format!("journal of fjall: it was sound up to {} when it was closed", closed.bytes),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -116,6 +151,7 @@ impl Inner {
 
     /// Lets `next` serve; durable when it returns.
     pub(super) fn replace(&self, next: Arc<Generation>) -> Result<()> {
+        let mut writer = self.writer.lock();
         let _gate = close_gate(&self.gate);
         self.writable()?;
         self.poison_on_error(pointer::switch(&self.dir, next.number))?;
@@ -127,6 +163,8 @@ impl Inner {
             self.engine.buffers.deregister(&old);
             old.retire();
         }
+        writer.forget();
+        self.operations.installs.add(1);
         Ok(())
     }
 
@@ -135,7 +173,30 @@ impl Inner {
         let taken = self.serving.write().expect("no holder of this lock panics").take();
         let Some(generation) = taken else { return Ok(()) };
         self.engine.buffers.deregister(&generation);
-        generation.db().sync()
+        generation.db().sync()?;
+        match journal::newest_end(generation.db().path())? {
+            Some(end) => pointer::mark_closed(&self.dir, generation.number, &end),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
+        batch.validate()?;
+        let batch = last_of_each_key(batch);
+        let bytes =
+            batch.operations.iter().map(|(_, key, value)| key.len() + value.as_ref().map_or(0, |v| v.len()));
+        let bytes = bytes.sum::<usize>() as u64;
+        let gate = close_gate(&self.gate);
+        let generation = self.writable()?;
+        let written = if batch.operations.is_empty() && durability == Durability::Now {
+            generation.db().sync()
+        } else {
+            generation.write(batch, durability)
+        };
+        self.poison_on_error(written)?;
+        drop(gate);
+        self.engine.buffers.written(bytes);
+        Ok(())
     }
 }
 
@@ -149,29 +210,25 @@ impl Drop for Inner {
 
 impl ApplicationDataStorage for FjallData {
     fn view(&self) -> Box<dyn DataView> {
-        Box::new(FjallView::of(self.inner.serving()))
+        self.inner.operations.views.add(1);
+        Box::new(FjallView::of(self.inner.serving(), self.inner.operations.clone()))
     }
 
-    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
-        batch.validate()?;
-        let batch = last_of_each_key(batch);
-        let bytes =
-            batch.operations.iter().map(|(_, key, value)| key.len() + value.as_ref().map_or(0, |v| v.len()));
-        let bytes = bytes.sum::<usize>() as u64;
-        let gate = close_gate(&self.inner.gate);
-        let generation = self.inner.writable()?;
-        let written = if batch.operations.is_empty() && durability == Durability::Now {
-            generation.db().sync()
-        } else {
-            generation.write(batch, durability)
-        };
-        self.inner.poison_on_error(written)?;
-        drop(gate);
-        self.inner.engine.buffers.written(bytes);
-        Ok(())
+    fn lock_writer(&self) -> Writer<'_> {
+        self.inner.writer.lock()
+    }
+
+    fn write_as(&self, writer: &mut Writer<'_>, batch: WriteBatch, durability: Durability) -> Result<()> {
+        writer.assert_of(&self.inner.writer);
+        writer.wrote(&batch);
+        let (puts, deletes) = batch.count();
+        let taken = self.inner.write(batch, durability);
+        self.inner.operations.wrote(puts, deletes, taken.is_ok());
+        taken
     }
 
     fn sync(&self) -> Result<()> {
+        self.inner.operations.syncs.add(1);
         let generation = self.inner.writable()?;
         self.inner.poison_on_error(generation.db().sync())
     }
@@ -185,20 +242,61 @@ impl ApplicationDataStorage for FjallData {
         self.inner.serving().map_or(0, |generation| generation.db().size_bytes())
     }
 
+    fn statistics(&self) -> DataStatistics {
+        let operations = self.inner.operations.counts();
+        let Some(generation) = self.inner.serving() else {
+            return DataStatistics { operations, ..DataStatistics::default() };
+        };
+        let db = generation.db();
+        let unflushed = Keyspace::ALL.iter().map(|&keyspace| db.memtable_sizes(keyspace).all).sum();
+        DataStatistics {
+            rows: db.approximate_rows(),
+            bytes: db.size_bytes(),
+            unflushed_bytes: unflushed,
+            tables: db.tables(),
+            operations,
+        }
+    }
+
+    fn flush(&self) -> Result<()> {
+        let generation = self.inner.writable()?;
+        self.inner.poison_on_error(generation.db().flush())
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.flush()?;
+        self.inner.writable()?.db().compact()
+    }
+
     fn close(&self) -> Result<()> {
         self.inner.close()
     }
 }
 
 impl SnapshotCapableStorage for FjallData {
-    fn checkpoint(&self, target: &Path) -> Result<()> {
-        let generation = self.inner.writable()?;
-        checkpoint::take(generation.db(), &self.inner.gate, target)
+    fn checkpoint_as(&self, target: &Path, request: &CheckpointRequest) -> Result<CheckpointManifest> {
+        let inner = &self.inner;
+        let _one = inner.checkpointing.lock().expect("no holder of this lock panics");
+        let generation = inner.writable()?;
+        let manifest = checkpoint::take(&inner.dir, generation.db(), &inner.gate, target, request)?;
+        inner.operations.checkpoints.add(1);
+        Ok(manifest)
     }
 
     fn open_checkpoint(&self, target: &Path) -> Result<Box<dyn DataView>> {
-        checkpoint::check(target)?;
+        CheckpointManifest::read(&RealDisk, target, checkpoint::ENGINE)?;
         Ok(Box::new(FjallView::of_checkpoint(self.inner.engine.checkpoint(target)?)))
+    }
+
+    fn verify_checkpoint(&self, target: &Path) -> Result<CheckpointManifest> {
+        let manifest = CheckpointManifest::read(&RealDisk, target, checkpoint::ENGINE)?;
+        manifest.verify(&RealDisk, target)?;
+        Ok(manifest)
+    }
+
+    fn restore(&self, checkpoint: &Path) -> Result<CheckpointManifest> {
+        self.inner.writable()?;
+        restore::install(&self.inner, checkpoint)
     }
 }
 

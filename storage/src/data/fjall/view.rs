@@ -10,8 +10,9 @@ use fjall::{Readable, Snapshot};
 use super::database::Database;
 use super::engine_error;
 use super::generation::Generation;
+use crate::data::statistics::Operations;
 use crate::data::stream::StreamWriter;
-use crate::data::{DataView, Direction, Keyspace, Row, is_empty_range};
+use crate::data::{DataView, Direction, Keyspace, MAX_KEY_BYTES, Row, is_empty_range};
 use crate::{Error, Result};
 
 /// What a view keeps open.
@@ -33,16 +34,18 @@ impl Source {
 pub(super) struct FjallView {
     /// The snapshot goes before the database.
     open: Option<(Snapshot, Source)>,
+    operations: Arc<Operations>,
 }
 
 impl FjallView {
-    pub(super) fn of(generation: Option<Arc<Generation>>) -> Self {
+    pub(super) fn of(generation: Option<Arc<Generation>>, operations: Arc<Operations>) -> Self {
         let open = generation.map(|generation| (generation.snapshot(), Source::Serving(generation)));
-        FjallView { open }
+        FjallView { open, operations }
     }
 
     pub(super) fn of_checkpoint(database: Arc<Database>) -> Self {
-        FjallView { open: Some((database.snapshot(), Source::Checkpoint(database))) }
+        let open = Some((database.snapshot(), Source::Checkpoint(database)));
+        FjallView { open, operations: Arc::default() }
     }
 
     fn open(&self) -> Result<(&Snapshot, &Database)> {
@@ -50,12 +53,37 @@ impl FjallView {
     }
 }
 
+/// A bound of a length that fjall takes: between a longer one and its head lies no key but the head.
+fn within(bound: Bound<Bytes>, cut: fn(Bytes) -> Bound<Bytes>) -> Bound<Bytes> {
+    match bound {
+        Bound::Included(key) | Bound::Excluded(key) if key.len() > MAX_KEY_BYTES => {
+            cut(key.slice(..MAX_KEY_BYTES))
+        }
+        other => other,
+    }
+}
+
 impl DataView for FjallView {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        self.operations.gets.add(1);
         let (snapshot, db) = self.open()?;
+        // fjall panics on a key that it cannot hold.
+        if key.len() > MAX_KEY_BYTES {
+            return Ok(None);
+        }
         let value = snapshot.get(db.keyspace(keyspace), key);
         let value = value.map_err(|error| engine_error("read", db.path(), error))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn exists(&self, keyspace: Keyspace, key: &[u8]) -> Result<bool> {
+        self.operations.gets.add(1);
+        let (snapshot, db) = self.open()?;
+        if key.len() > MAX_KEY_BYTES {
+            return Ok(false);
+        }
+        let found = snapshot.contains_key(db.keyspace(keyspace), key);
+        found.map_err(|error| engine_error("read", db.path(), error))
     }
 
     fn scan<'a>(
@@ -65,10 +93,16 @@ impl DataView for FjallView {
         to: Bound<Bytes>,
         direction: Direction,
     ) -> Box<dyn Iterator<Item = Result<Row>> + Send + 'a> {
+        self.operations.scans.add(1);
         let (snapshot, db) = match self.open() {
             Ok(open) => open,
             Err(error) => return Box::new(std::iter::once(Err(error))),
         };
+        if is_empty_range(&from, &to) {
+            return Box::new(std::iter::empty());
+        }
+        let from = within(from, Bound::Excluded);
+        let to = within(to, Bound::Included);
         if is_empty_range(&from, &to) {
             return Box::new(std::iter::empty());
         }
