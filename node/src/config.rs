@@ -223,7 +223,7 @@ impl Default for LogOptions {
 pub enum LogBackend {
     /// One shared file log with group commit.
     AppendLog,
-    /// A Fjall keyspace.
+    /// A Fjall database of its own.
     Fjall,
     /// Memory: the node takes a new identity at each start.
     MemoryLog,
@@ -249,7 +249,7 @@ pub struct SnapshotOptions {
     pub backend: SnapshotBackend,
     /// How frames are compressed. Default `zstd`.
     pub compression: Compression,
-    /// The compression's level, 1 to 19 for zstd. Default 1.
+    /// The compression's level, 1 to 19 for zstd, 1 to 9 for gzip. Default 1.
     pub level: i32,
     /// Which are kept.
     pub retain: RetainOptions,

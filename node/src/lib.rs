@@ -8,6 +8,7 @@ mod collections;
 pub mod config;
 mod enrolment;
 mod founding;
+mod health;
 pub mod http;
 mod identity;
 mod messages;

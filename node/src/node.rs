@@ -31,7 +31,7 @@ use crate::serving::{self, Serving};
 use crate::shards::Shards;
 use crate::stores::Stores;
 use crate::system::{SYSTEM_GROUP, SystemShard};
-use crate::{admin, answers, collections, founding, messages, meta, shards, status, steering};
+use crate::{admin, answers, collections, founding, health, messages, meta, shards, status, steering};
 
 /// How long a starting node listens for another process of its id before it announces itself.
 const LISTEN: Duration = Duration::from_secs(1);
@@ -153,6 +153,7 @@ impl Node {
         let tasks = TaskTracker::new();
         tasks.spawn(answers::answer(core.clone(), receive(&core)));
         tasks.spawn(watchdog(core.clone(), presence));
+        tasks.spawn(health::watch(core.clone()));
         tasks.spawn(take_part(core.clone(), tasks.clone()));
         Ok(Node { core, cluster, tasks })
     }

@@ -6,6 +6,7 @@ use odgm_shard::object::{GroupId, ReplicaId};
 use odgm_shard::replication::raft::RaftShard;
 use odgm_shard::replication::{Role, ShardState};
 use odgm_shard::runtime::TokioRuntime;
+use odgm_storage::composite::Status;
 use serde_json::{Value, json};
 
 use crate::node::Core;
@@ -120,6 +121,22 @@ pub(crate) fn replica(core: &Core, raft: &Arc<RaftShard<TokioRuntime>>) -> Value
     })
 }
 
+fn state(status: &Status) -> &'static str {
+    match status {
+        Status::Healthy => "healthy",
+        Status::Degraded { .. } => "degraded",
+        Status::Unhealthy { .. } => "unhealthy",
+    }
+}
+
+fn layer(status: &Status) -> Value {
+    match status {
+        Status::Healthy => json!({"state": state(status), "error": null}),
+        Status::Degraded { reason } => json!({"state": state(status), "error": null, "reason": reason}),
+        Status::Unhealthy { error } => json!({"state": state(status), "error": error}),
+    }
+}
+
 /// The node, its shards and its layers.
 pub(crate) fn status(core: &Core) -> Value {
     let mut shards = Vec::new();
@@ -136,10 +153,14 @@ pub(crate) fn status(core: &Core) -> Value {
         shard["incarnation"] = json!(running.incarnation);
         shards.push(shard);
     }
-    let log = core.stores.log.poisoned();
+    let health = core.stores.storage.health();
+    let mut log = layer(&health.log);
+    log["bytes"] = json!(core.stores.log.disk_bytes());
     let health = json!({
-        "log": {"state": if log.is_some() { "unhealthy" } else { "healthy" }, "error": log.map(|error| error.to_string()),
-                "bytes": core.stores.log.disk_bytes()},
+        "state": state(health.overall()),
+        "log": log,
+        "snapshot": layer(&health.snapshot),
+        "data": layer(&health.data),
         "shards": core.shards.failing().iter().map(|(group, why)| json!({"group": group, "error": why})).collect::<Vec<_>>(),
     });
     json!({

@@ -1,24 +1,17 @@
-//! What this node keeps on disk: one log for all groups, one data engine, one folder per replica.
-//!
-//! ```text
-//! {data_dir}/lock                         one process at a time
-//! {data_dir}/node.json                    who this node is
-//! {data_dir}/log/                         the log of all groups
-//! {data_dir}/shards/{group}-{replica}/    data/, snapshots/ and checkpoints/ of one replica
-//! ```
+//! What this node keeps on disk: its [`CompositeStorage`], and who it is.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use odgm_shard::object::{GroupId, ReplicaId};
 use odgm_shard::replication::ChangeSink;
 use odgm_shard::replication::raft::{RaftParts, RaftRouter, ReplicaData};
 use odgm_shard::runtime::TokioRuntime;
-use odgm_storage::data::FjallEngine;
-use odgm_storage::disk::{Disk, DiskLock, RealDisk};
-use odgm_storage::log::{AppendLog, AppendOnlyLogStorage};
-use odgm_storage::snapshot::FileSnapshots;
+use odgm_storage::composite::{CompositeStorage, DataBackend, Health};
+use odgm_storage::disk::{Disk, RealDisk};
+use odgm_storage::log::AppendOnlyLogStorage;
 
 use crate::config::NodeConfig;
 
@@ -28,30 +21,23 @@ pub(crate) struct Stores {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
     pub(crate) log: Arc<dyn AppendOnlyLogStorage>,
-    engine: Arc<FjallEngine>,
-    config: NodeConfig,
-    _lock: Box<dyn DiskLock>,
+    pub(crate) storage: Arc<CompositeStorage>,
+    opened: Instant,
 }
 
 impl Stores {
     /// Opens the data directory of a node, made when absent. Waits for the disk.
     ///
     /// # Errors
-    /// When another process uses it, or a layer can't be opened.
+    /// When another process uses it, other backends wrote it, or a layer can't be opened.
     pub(crate) fn open(config: &NodeConfig) -> anyhow::Result<Self> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let dir = config.node.data_dir.clone();
-        let naming = || format!("data directory {}", dir.display());
-        disk.create_dir_all(&dir.join("shards")).with_context(naming)?;
-        let lock = disk.lock(&dir.join("lock")).with_context(naming)?;
-        let log =
-            AppendLog::open(disk.clone(), &dir.join("log"), config.log_options()).with_context(naming)?;
-        let engine = FjallEngine::new(&config.data_options()).with_context(naming)?;
-        Ok(Stores { disk, dir, log, engine, config: config.clone(), _lock: lock })
-    }
-
-    fn replica_dir(&self, group: GroupId, replica: ReplicaId) -> PathBuf {
-        self.dir.join("shards").join(format!("{group}-{replica}"))
+        let opened = Instant::now();
+        let clock = Arc::new(move || opened.elapsed());
+        let storage = CompositeStorage::open(disk.clone(), &dir, config.storage_options(), clock)
+            .with_context(|| format!("data directory {}", dir.display()))?;
+        Ok(Stores { disk, dir, log: storage.log().clone(), storage, opened })
     }
 
     /// Opens the layers of one replica, made when absent. Waits for the disk.
@@ -62,21 +48,21 @@ impl Stores {
         sink: ChangeSink,
         router: Arc<RaftRouter<TokioRuntime>>,
     ) -> anyhow::Result<RaftParts<TokioRuntime>> {
-        let dir = self.replica_dir(group, replica);
-        let naming = || format!("replica {replica} of group {group}");
-        self.disk.create_dir_all(&dir).with_context(naming)?;
-        let data = self.engine.open(&dir.join("data")).with_context(naming)?;
-        let snapshots =
-            FileSnapshots::open(self.disk.clone(), &dir.join("snapshots"), self.config.snapshot_options())
-                .with_context(naming)?;
-        let log = self.log.group(odgm_storage::log::GroupId(group.0)).with_context(naming)?;
+        let shard = self
+            .storage
+            .shard(odgm_storage::log::GroupId(group.0), replica.0)
+            .with_context(|| format!("replica {replica} of group {group}"))?;
+        let data = shard.data().clone();
         Ok(RaftParts {
             group,
             replica,
-            log,
-            snapshots,
-            data: ReplicaData::Checkpointed(data),
-            dir: dir.join("checkpoints"),
+            log: shard.log().clone(),
+            snapshots: shard.snapshots().clone(),
+            data: match shard.backend() {
+                DataBackend::Fjall => ReplicaData::Checkpointed(data),
+                DataBackend::Memory => ReplicaData::Exported(data),
+            },
+            dir: shard.checkpoints().to_owned(),
             sink,
             router,
         })
@@ -84,20 +70,12 @@ impl Stores {
 
     /// Removes everything of a replica that nobody wants any more. Waits for the disk.
     pub(crate) fn remove_replica(&self, group: GroupId, replica: ReplicaId) -> anyhow::Result<()> {
-        odgm_storage::log::wait_durable(|durable| {
-            self.log.remove_group(odgm_storage::log::GroupId(group.0), durable);
-            Ok(())
-        })
-        .context("removing the group from the log")?;
-        remove_dir(&self.replica_dir(group, replica))
+        let removed = self.storage.remove_shard(odgm_storage::log::GroupId(group.0), replica.0);
+        removed.with_context(|| format!("removing replica {replica} of group {group}"))
     }
-}
 
-fn remove_dir(dir: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", dir.display()))
-        }
-        _ => Ok(()),
+    /// Looks at every layer. Waits for the disk.
+    pub(crate) fn check(&self) -> Health {
+        self.storage.check(self.opened.elapsed())
     }
 }

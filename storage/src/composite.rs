@@ -21,7 +21,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use health::{Health, Status};
@@ -73,7 +73,7 @@ pub struct CompositeStorage {
     log: Arc<dyn AppendOnlyLogStorage>,
     /// Of the data backend `fjall`.
     engine: Option<Arc<FjallEngine>>,
-    shards: Mutex<BTreeMap<(GroupId, u64), Weak<ShardStorage>>>,
+    shards: Mutex<BTreeMap<(GroupId, u64), shard::Open>>,
     watch: Watch,
     _lock: Box<dyn DiskLock>,
 }
@@ -105,9 +105,7 @@ impl CompositeStorage {
             LogBackend::AppendLog => {
                 AppendLog::open(disk.clone(), &dir.join(LOG), options.log.options.clone())?
             }
-            LogBackend::Fjall => {
-                FjallLog::open(disk.clone(), &dir.join(LOG), options.log.fjall.clone())?
-            }
+            LogBackend::Fjall => FjallLog::open(disk.clone(), &dir.join(LOG), options.log.fjall.clone())?,
             LogBackend::MemoryLog => MemoryLog::new(options.log.max_entries),
         };
         let engine = match options.data.backend {
@@ -137,21 +135,21 @@ impl CompositeStorage {
         &self.log
     }
 
-    /// Opens the layers of one replica, made when absent. Waits for the disk. A replica that is open
-    /// already is handed out again.
+    /// Opens the layers of one replica, made when absent. Waits for the disk. A replica whose layers
+    /// are all still held by somebody is handed out again.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when its log or data are damaged, or what a layer answers.
-    pub fn shard(&self, group: GroupId, replica: u64) -> Result<Arc<ShardStorage>> {
+    pub fn shard(&self, group: GroupId, replica: u64) -> Result<ShardStorage> {
         let mut shards = self.shards();
-        if let Some(open) = shards.get(&(group, replica)).and_then(Weak::upgrade) {
+        if let Some(open) = shards.get(&(group, replica)).and_then(shard::Open::get) {
             return Ok(open);
         }
         let dir = self.shard_dir(group, replica);
         self.disk.create_dir_all(&dir)?;
         let data = self.noted(Layer::Data, group, self.open_data(&dir))?;
         let snapshots = self.noted(Layer::Snapshot, group, self.open_snapshots(&dir))?;
-        let shard = Arc::new(ShardStorage {
+        let shard = ShardStorage {
             group,
             replica,
             dir: dir.join("checkpoints"),
@@ -160,8 +158,8 @@ impl CompositeStorage {
             data: Arc::new(WatchedData::new(data, self.watch(Layer::Data, group))),
             backend: self.options.data.backend,
             retain: self.options.snapshot.retain,
-        });
-        shards.insert((group, replica), Arc::downgrade(&shard));
+        };
+        shards.insert((group, replica), shard::Open::of(&shard));
         self.check_snapshots(&shard);
         Ok(shard)
     }
@@ -174,7 +172,7 @@ impl CompositeStorage {
     pub fn remove_shard(&self, group: GroupId, replica: u64) -> Result<()> {
         let dir = self.shard_dir(group, replica);
         let mut shards = self.shards();
-        if shards.get(&(group, replica)).is_some_and(|shard| shard.strong_count() > 0) {
+        if shards.get(&(group, replica)).is_some_and(shard::Open::is_held) {
             return Err(Error::Locked { path: dir });
         }
         shards.remove(&(group, replica));
@@ -218,7 +216,7 @@ impl CompositeStorage {
             board.note(Layer::Log, Some(group), Call::Read, &error);
         }
         self.check_space();
-        let open: Vec<_> = self.shards().values().filter_map(Weak::upgrade).collect();
+        let open: Vec<_> = self.shards().values().filter_map(shard::Open::get).collect();
         for shard in open {
             self.check_snapshots(&shard);
             // Counted and noted on the way; a key that is not there costs next to nothing.
@@ -237,13 +235,13 @@ impl CompositeStorage {
     /// # Errors
     /// The first error of a layer; the others are closed all the same.
     pub fn close(&self) -> Result<()> {
-        let open: Vec<_> = self.shards().values().filter_map(Weak::upgrade).collect();
+        let open: Vec<_> = self.shards().values().filter_map(shard::Open::get).collect();
         let closed: Vec<Result<()>> = open.iter().map(|shard| shard.data.close()).collect();
         let log = self.log.close();
         closed.into_iter().chain([log]).collect()
     }
 
-    fn shards(&self) -> MutexGuard<'_, BTreeMap<(GroupId, u64), Weak<ShardStorage>>> {
+    fn shards(&self) -> MutexGuard<'_, BTreeMap<(GroupId, u64), shard::Open>> {
         self.shards.lock().expect("no holder of this lock panics")
     }
 

@@ -155,8 +155,8 @@ impl NodeConfig {
 
     fn check_storage(&self, faults: &mut Faults) {
         let storage = &self.storage;
-        if storage.log.backend != LogBackend::AppendLog {
-            faults.add("storage.log.backend", format!("{LATER}, allowed is append_log"));
+        if storage.log.backend == LogBackend::MemoryLog {
+            faults.add("storage.log.backend", format!("{LATER}, allowed are append_log and fjall"));
         }
         let segment = storage.log.segment_bytes;
         faults.size("storage.log.segment_bytes", segment, Size::mib(1), Size::mib(1024));
@@ -173,10 +173,10 @@ impl NodeConfig {
             Compression::Zstd if !(1..=19).contains(&snapshot.level) => {
                 faults.add("storage.snapshot.level", "allowed is 1 to 19");
             }
-            Compression::Zstd | Compression::None => {}
-            Compression::Lz4 | Compression::Gzip => {
-                faults.add("storage.snapshot.compression", format!("{LATER}, allowed are zstd and none"));
+            Compression::Gzip if !(1..=9).contains(&snapshot.level) => {
+                faults.add("storage.snapshot.level", "allowed is 1 to 9 for gzip");
             }
+            Compression::Zstd | Compression::Gzip | Compression::Lz4 | Compression::None => {}
         }
         if snapshot.retain.strategy != RetainStrategy::Latest {
             faults.add("storage.snapshot.retain.strategy", format!("{LATER}, allowed is latest"));

@@ -3,8 +3,9 @@
 use odgm_shard::cluster::CollectionSpec;
 use odgm_shard::replication::raft::RaftOptions;
 use odgm_shard::shard::Limits;
+use odgm_storage::composite::{self, CompositeOptions, DataLayer, LogLayer, SnapshotLayer};
 use odgm_storage::data::DataOptions;
-use odgm_storage::log::SyncPolicy;
+use odgm_storage::log::{FjallLogOptions, SyncPolicy};
 use odgm_transport::options::{Mode, SessionOptions};
 
 use super::{Compression, LogSync, NodeConfig, ZenohMode};
@@ -50,6 +51,38 @@ impl NodeConfig {
             write_buffer_bytes: data.write_buffer_bytes.bytes(),
             max_bytes: data.max_bytes.bytes(),
             ..DataOptions::default()
+        }
+    }
+
+    /// All layers of the node.
+    pub fn storage_options(&self) -> CompositeOptions {
+        let (log, snapshot, data) = (&self.storage.log, &self.storage.snapshot, &self.storage.data);
+        CompositeOptions {
+            log: LogLayer {
+                backend: match log.backend {
+                    super::LogBackend::AppendLog => composite::LogBackend::AppendLog,
+                    super::LogBackend::Fjall => composite::LogBackend::Fjall,
+                    super::LogBackend::MemoryLog => composite::LogBackend::MemoryLog,
+                },
+                options: self.log_options(),
+                fjall: FjallLogOptions { sync: self.log_options().sync, ..FjallLogOptions::default() },
+                max_entries: log.max_entries,
+            },
+            snapshot: SnapshotLayer {
+                backend: match snapshot.backend {
+                    super::SnapshotBackend::CompressedFile => composite::SnapshotBackend::CompressedFile,
+                    super::SnapshotBackend::MemorySnapshot => composite::SnapshotBackend::MemorySnapshot,
+                },
+                options: self.snapshot_options(),
+                ..SnapshotLayer::default()
+            },
+            data: DataLayer {
+                backend: match data.backend {
+                    super::DataBackend::Fjall => composite::DataBackend::Fjall,
+                    super::DataBackend::Memory => composite::DataBackend::Memory,
+                },
+                options: self.data_options(),
+            },
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use uuid::Uuid;
 
@@ -12,7 +12,9 @@ use crate::log::{GroupId, RaftLogStorage};
 use crate::snapshot::{RaftSnapshotStorage, RetainPolicy, SnapshotInfo, SnapshotMeta};
 use crate::{Error, Result};
 
-/// The layers of one shard replica. Opened by [`super::CompositeStorage::shard`].
+/// The layers of one shard replica. Opened by [`super::CompositeStorage::shard`]; open until the last holder of
+/// its layers is gone.
+#[derive(Clone)]
 pub struct ShardStorage {
     pub(super) group: GroupId,
     pub(super) replica: u64,
@@ -22,6 +24,51 @@ pub struct ShardStorage {
     pub(super) data: Arc<dyn SnapshotCapableStorage>,
     pub(super) backend: DataBackend,
     pub(super) retain: RetainPolicy,
+}
+
+/// A shard replica that is open as long as somebody holds its layers.
+pub(super) struct Open {
+    group: GroupId,
+    replica: u64,
+    dir: PathBuf,
+    log: Weak<dyn RaftLogStorage>,
+    snapshots: Weak<dyn RaftSnapshotStorage>,
+    data: Weak<dyn SnapshotCapableStorage>,
+    backend: DataBackend,
+    retain: RetainPolicy,
+}
+
+impl Open {
+    pub(super) fn of(shard: &ShardStorage) -> Self {
+        Open {
+            group: shard.group,
+            replica: shard.replica,
+            dir: shard.dir.clone(),
+            log: Arc::downgrade(&shard.log),
+            snapshots: Arc::downgrade(&shard.snapshots),
+            data: Arc::downgrade(&shard.data),
+            backend: shard.backend,
+            retain: shard.retain,
+        }
+    }
+
+    /// Its layers, while all of them are held.
+    pub(super) fn get(&self) -> Option<ShardStorage> {
+        Some(ShardStorage {
+            group: self.group,
+            replica: self.replica,
+            dir: self.dir.clone(),
+            log: self.log.upgrade()?,
+            snapshots: self.snapshots.upgrade()?,
+            data: self.data.upgrade()?,
+            backend: self.backend,
+            retain: self.retain,
+        })
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.log.strong_count() + self.snapshots.strong_count() + self.data.strong_count() > 0
+    }
 }
 
 impl fmt::Debug for ShardStorage {

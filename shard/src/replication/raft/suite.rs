@@ -6,7 +6,9 @@ use odgm_storage::data::DataOptions;
 use odgm_storage::data::FjallEngine;
 use odgm_storage::data::memory::MemoryData;
 use odgm_storage::disk::RealDisk;
-use odgm_storage::log::{AppendLog, AppendOnlyLogStorage, GroupId, LogOptions, LogPosition, MemoryLog};
+use odgm_storage::log::{
+    AppendLog, AppendOnlyLogStorage, FjallLog, FjallLogOptions, GroupId, LogOptions, LogPosition, MemoryLog,
+};
 use odgm_storage::snapshot::SnapshotOptions;
 use odgm_storage::snapshot::file::FileSnapshots;
 use openraft::StorageError;
@@ -26,6 +28,7 @@ type Rt = TokioRuntime;
 #[derive(Clone, Copy)]
 enum LogKind {
     Append,
+    Fjall,
     Memory,
 }
 
@@ -58,6 +61,9 @@ impl StoreBuilder<Types<Rt>, Log<Rt>, StateMachine<Rt>, Guard> for Builder {
             LogKind::Append => {
                 let options = LogOptions { segment_bytes: 1 << 20, ..LogOptions::default() };
                 AppendLog::open(disk.clone(), &dir.path().join("log"), options).unwrap()
+            }
+            LogKind::Fjall => {
+                FjallLog::open(disk.clone(), &dir.path().join("log"), FjallLogOptions::default()).unwrap()
             }
         };
         let data = match self.1 {
@@ -103,4 +109,14 @@ fn openraft_accepts_the_append_log_with_data_in_memory() {
 #[test]
 fn openraft_accepts_the_append_log_with_data_on_fjall() {
     run(LogKind::Append, DataKind::Fjall);
+}
+
+#[test]
+fn openraft_accepts_the_log_on_fjall_with_data_in_memory() {
+    run(LogKind::Fjall, DataKind::Memory);
+}
+
+#[test]
+fn openraft_accepts_the_log_on_fjall_with_data_on_fjall() {
+    run(LogKind::Fjall, DataKind::Fjall);
 }
