@@ -7,6 +7,9 @@
 use odgm_shard::cluster::CollectionSpec;
 use odgm_shard::cluster::collection::{DEFAULT_PARTITIONS, EventsSpec, Replication};
 pub use odgm_shard::replication::raft::ReadMode;
+pub use odgm_storage::composite::{DataBackend, LogBackend, SnapshotBackend};
+pub use odgm_storage::log::SyncPolicy;
+pub use odgm_storage::snapshot::Compression;
 use serde::{Deserialize, Serialize};
 
 mod check;
@@ -199,7 +202,7 @@ pub struct LogOptions {
     /// Which log. Default `append_log`.
     pub backend: LogBackend,
     /// When an append is durable. Default `batch`.
-    pub sync: LogSync,
+    pub sync: SyncPolicy,
     /// Size of a segment file. 1 MiB to 1 GiB; default 64 MiB.
     pub segment_bytes: Size,
     /// Entries that `memory_log` keeps at most. Default 100000.
@@ -210,35 +213,11 @@ impl Default for LogOptions {
     fn default() -> Self {
         LogOptions {
             backend: LogBackend::AppendLog,
-            sync: LogSync::Batch,
+            sync: SyncPolicy::Batch,
             segment_bytes: Size::mib(64),
             max_entries: 100_000,
         }
     }
-}
-
-/// Kinds of log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogBackend {
-    /// One shared file log with group commit.
-    AppendLog,
-    /// A Fjall database of its own.
-    Fjall,
-    /// Memory: the node takes a new identity at each start.
-    MemoryLog,
-}
-
-/// When an append is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogSync {
-    /// After one fdatasync for everything queued.
-    Batch,
-    /// After an fdatasync of its own.
-    Always,
-    /// When handed to the operating system.
-    None,
 }
 
 /// Snapshots.
@@ -264,30 +243,6 @@ impl Default for SnapshotOptions {
             retain: RetainOptions::default(),
         }
     }
-}
-
-/// Where snapshots are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SnapshotBackend {
-    /// Files.
-    CompressedFile,
-    /// Memory.
-    MemorySnapshot,
-}
-
-/// How snapshot frames are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compression {
-    /// Zstandard.
-    Zstd,
-    /// LZ4.
-    Lz4,
-    /// gzip.
-    Gzip,
-    /// Not at all.
-    None,
 }
 
 /// Which snapshots are kept.
@@ -355,16 +310,6 @@ impl Default for DataOptions {
             max_bytes: Size::mib(512),
         }
     }
-}
-
-/// Kinds of data store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DataBackend {
-    /// An LSM tree on disk.
-    Fjall,
-    /// Memory, restored from snapshot and log.
-    Memory,
 }
 
 /// When a write of a collection without a log is durable.

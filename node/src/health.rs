@@ -1,11 +1,12 @@
-//! The health of the storage layers: looked at every `storage.health_interval`, told when it changes, and
-//! counted for `/metrics`.
+//! The health of the storage layers: looked at every `storage.health_interval`, told when it changes, counted
+//! for `/metrics`; and what follows from a full disk.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, gauge};
 use odgm_storage::composite::{Health, LayerMetrics, Status};
+use odgm_storage::log::LogSpace;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::node::Core;
@@ -28,6 +29,8 @@ pub(crate) async fn watch(core: Arc<Core>) {
             }
             count(&core);
         }
+        // What a shard's log cannot take must be refused before it is proposed.
+        core.budget.set_disk_full(core.stores.log.space() != LogSpace::Ample);
         let health = core.stores.storage.health();
         if health.version != known.version {
             tell(&known, &health);

@@ -3,12 +3,13 @@
 use odgm_shard::cluster::CollectionSpec;
 use odgm_shard::replication::raft::RaftOptions;
 use odgm_shard::shard::Limits;
-use odgm_storage::composite::{self, CompositeOptions, DataLayer, LogLayer, SnapshotLayer};
+use odgm_storage::composite::{CompositeOptions, DataLayer, LogLayer, SnapshotLayer};
 use odgm_storage::data::DataOptions;
-use odgm_storage::log::{FjallLogOptions, SyncPolicy};
+use odgm_storage::log::{FjallLogOptions, LogOptions};
+use odgm_storage::snapshot::SnapshotOptions;
 use odgm_transport::options::{Mode, SessionOptions};
 
-use super::{Compression, LogSync, NodeConfig, ZenohMode};
+use super::{NodeConfig, ZenohMode};
 
 impl NodeConfig {
     /// How the clients' session is opened.
@@ -43,74 +44,34 @@ impl NodeConfig {
         endpoints.iter().filter(|endpoint| !own(endpoint)).cloned().collect()
     }
 
-    /// The memory of the data layer.
-    pub fn data_options(&self) -> DataOptions {
-        let data = &self.storage.data;
-        DataOptions {
-            cache_bytes: data.cache_bytes.bytes(),
-            write_buffer_bytes: data.write_buffer_bytes.bytes(),
-            max_bytes: data.max_bytes.bytes(),
-            ..DataOptions::default()
-        }
-    }
-
     /// All layers of the node.
     pub fn storage_options(&self) -> CompositeOptions {
         let (log, snapshot, data) = (&self.storage.log, &self.storage.snapshot, &self.storage.data);
         CompositeOptions {
             log: LogLayer {
-                backend: match log.backend {
-                    super::LogBackend::AppendLog => composite::LogBackend::AppendLog,
-                    super::LogBackend::Fjall => composite::LogBackend::Fjall,
-                    super::LogBackend::MemoryLog => composite::LogBackend::MemoryLog,
+                backend: log.backend,
+                options: LogOptions {
+                    sync: log.sync,
+                    segment_bytes: log.segment_bytes.bytes(),
+                    ..LogOptions::default()
                 },
-                options: self.log_options(),
-                fjall: FjallLogOptions { sync: self.log_options().sync, ..FjallLogOptions::default() },
+                fjall: FjallLogOptions { sync: log.sync, ..FjallLogOptions::default() },
                 max_entries: log.max_entries,
             },
             snapshot: SnapshotLayer {
-                backend: match snapshot.backend {
-                    super::SnapshotBackend::CompressedFile => composite::SnapshotBackend::CompressedFile,
-                    super::SnapshotBackend::MemorySnapshot => composite::SnapshotBackend::MemorySnapshot,
-                },
-                options: self.snapshot_options(),
+                backend: snapshot.backend,
+                options: SnapshotOptions { compression: snapshot.compression, level: snapshot.level },
                 ..SnapshotLayer::default()
             },
             data: DataLayer {
-                backend: match data.backend {
-                    super::DataBackend::Fjall => composite::DataBackend::Fjall,
-                    super::DataBackend::Memory => composite::DataBackend::Memory,
+                backend: data.backend,
+                options: DataOptions {
+                    cache_bytes: data.cache_bytes.bytes(),
+                    write_buffer_bytes: data.write_buffer_bytes.bytes(),
+                    max_bytes: data.max_bytes.bytes(),
+                    ..DataOptions::default()
                 },
-                options: self.data_options(),
             },
-        }
-    }
-
-    /// The log of the node.
-    pub fn log_options(&self) -> odgm_storage::log::LogOptions {
-        let log = &self.storage.log;
-        odgm_storage::log::LogOptions {
-            sync: match log.sync {
-                LogSync::Batch => SyncPolicy::Batch,
-                LogSync::Always => SyncPolicy::Always,
-                LogSync::None => SyncPolicy::None,
-            },
-            segment_bytes: log.segment_bytes.bytes(),
-            ..odgm_storage::log::LogOptions::default()
-        }
-    }
-
-    /// The snapshots of each replica.
-    pub fn snapshot_options(&self) -> odgm_storage::snapshot::SnapshotOptions {
-        let snapshot = &self.storage.snapshot;
-        odgm_storage::snapshot::SnapshotOptions {
-            compression: match snapshot.compression {
-                Compression::Zstd => odgm_storage::snapshot::Compression::Zstd,
-                Compression::Lz4 => odgm_storage::snapshot::Compression::Lz4,
-                Compression::Gzip => odgm_storage::snapshot::Compression::Gzip,
-                Compression::None => odgm_storage::snapshot::Compression::None,
-            },
-            level: snapshot.level,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::protocol::{
 };
 use crate::replication::Role;
 use crate::runtime::Runtime;
-use crate::state::Selection;
+use crate::state::{Command, Selection};
 
 /// What an admitted request needs.
 #[expect(clippy::large_enum_variant, reason = "moved once, from admission to the list of its kind")]
@@ -99,6 +99,7 @@ impl<R: Runtime> Answerer<R> {
         let request = request::command(keys, shard, limit, query.key.as_str(), &query.parameters, body)?;
         let Some(request) = request else { return Ok(None) };
         self.serves()?;
+        self.has_room_for(&request.command)?;
         Ok(Some(Asked::Command(request)))
     }
 
@@ -113,7 +114,12 @@ impl<R: Runtime> Answerer<R> {
         let Sample { key, payload, encoding, attachment, .. } = sample;
         let body = Body { payload, encoding, attachment };
         let parsed = request::plain(keys, shard, limit, key.as_str(), body);
-        match parsed.and_then(|command| self.serves().map(|()| command)) {
+        let admitted = parsed.and_then(|command| {
+            self.serves()?;
+            command.as_ref().map_or(Ok(()), |command| self.has_room_for(command))?;
+            Ok(command)
+        });
+        match admitted {
             Ok(Some(command)) => {
                 let (_, deadline) = self.times(None);
                 Todo::Task(Box::pin(self.clone().run_sample(command, deadline, held)))
@@ -135,6 +141,15 @@ impl<R: Runtime> Answerer<R> {
             Role::Leaderless => Err(Refusal::new(Code::Unavailable, "nobody serves this partition now")),
             Role::Stopped => Err(Refusal::new(Code::Unavailable, "this replica stopped")),
         }
+    }
+
+    /// Whether the disk has room for what a command may add; deletes free some in the end.
+    fn has_room_for(&self, command: &Command) -> Result<(), Refusal> {
+        if self.budget.is_disk_full() && command.operation.may_add() {
+            let message = "the disk of the serving node is nearly full: only deletes are taken";
+            return Err(Refusal::new(Code::ReadOnly, message));
+        }
+        Ok(())
     }
 
     /// Whether this replica has anything to show: one that is being filled would call everything

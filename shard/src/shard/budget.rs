@@ -1,8 +1,9 @@
 //! What the shards of a node may hold together: the bytes of requests under way, and the lists that
-//! are streamed at the same time. Taking never waits: what does not fit is refused as `BUSY`.
+//! are streamed at the same time. Taking never waits: what does not fit is refused as `BUSY`. And whether
+//! their disk has room for more: if not, what adds to it is refused as `READ_ONLY`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// How many lists a node streams at a time: each has a thread while it does.
 pub const STREAMS: usize = 16;
@@ -13,6 +14,7 @@ pub struct Budget {
     bytes: usize,
     free_bytes: AtomicUsize,
     free_streams: AtomicUsize,
+    disk_full: AtomicBool,
 }
 
 impl Budget {
@@ -23,7 +25,17 @@ impl Budget {
             bytes,
             free_bytes: AtomicUsize::new(bytes),
             free_streams: AtomicUsize::new(STREAMS),
+            disk_full: AtomicBool::new(false),
         })
+    }
+
+    /// From now on the node's disk is nearly full, or no longer: commands that may add to it are refused.
+    pub fn set_disk_full(&self, full: bool) {
+        self.disk_full.store(full, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
     }
 
     /// Takes room for a request, until the reservation is dropped. A request that is larger than the

@@ -203,3 +203,16 @@ pub enum Refusal {
     /// The request id was used for another command.
     RidReused,
 }
+
+impl Operation {
+    /// Whether it may set a value.
+    pub fn may_add(&self) -> bool {
+        match self {
+            Operation::Put { .. } | Operation::Increment { .. } => true,
+            Operation::Delete { .. } => false,
+            Operation::Txn { then, otherwise, .. } => {
+                then.iter().chain(otherwise).any(|step| !matches!(step, Step::Delete { .. }))
+            }
+        }
+    }
+}

@@ -139,6 +139,18 @@ impl<R: Runtime> RaftShard<R> {
             }
         };
 
+        // The only voter granted a lease to nobody but itself.
+        let alone = raft.with_raft_state(move |state| {
+            state.membership_state.effective().voter_ids().eq([replica.0])
+        });
+        let alone = alone.await.map_err(|fatal| Error::Internal(fatal.to_string()))?;
+        let embargo = embargo.filter(|_| !alone);
+        if alone {
+            // It needs no election timeout.
+            raft.runtime_config().elect(true);
+            raft.trigger().elect(false).await.map_err(|fatal| Error::Internal(fatal.to_string()))?;
+        }
+
         let (status_sender, status) = watch::channel(status::initial());
         let (writes, proposals) = writes::channel(options.inflight_bytes);
         let (reads, barriers) = reads::channel();
@@ -192,17 +204,7 @@ impl<R: Runtime> RaftShard<R> {
             stop,
             tasks,
         };
-        shard.elect_alone().await?;
         Ok(Arc::new(shard))
-    }
-
-    /// The only voter of a group needs no election timeout.
-    async fn elect_alone(&self) -> Result<()> {
-        let membership = self.raft.metrics().borrow_watched().membership_config.clone();
-        if membership.voter_ids().eq([self.replica.0]) {
-            self.raft.trigger().elect(false).await.map_err(|fatal| Error::Internal(fatal.to_string()))?;
-        }
-        Ok(())
     }
 
     /// The group.

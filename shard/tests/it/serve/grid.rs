@@ -35,6 +35,7 @@ pub(crate) struct Grid {
     pub(crate) node: Arc<ZenohSession>,
     pub(crate) client: zenoh::Session,
     pub(crate) replicas: Vec<Replica>,
+    pub(crate) budget: Arc<Budget>,
 }
 
 pub(crate) struct Setup {
@@ -78,7 +79,7 @@ impl Grid {
             });
             Replica { state, shard: shard.unwrap() }
         });
-        let grid = Grid { node: node.clone(), client, replicas: replicas.collect() };
+        let grid = Grid { node: node.clone(), client, replicas: replicas.collect(), budget };
         if setup.role == Role::Serving {
             for partition in 0..setup.partitions {
                 grid.alive(partition, true).await;

@@ -229,3 +229,27 @@ async fn a_plain_put_with_a_star_as_partition_is_taken_by_the_owner() {
     assert_eq!(grid.get("odgm/users/*/**").await.len(), 1);
     grid.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_only_deletes_are_taken_until_there_is_room() {
+    let grid = Grid::serving(1).await;
+    let key = "odgm/@cmd/users/0/alice";
+    for object in ["alice", "bob"] {
+        grid.replicas[0].state.apply(put(object, b"x"));
+    }
+    grid.budget.set_disk_full(true);
+    assert_eq!(grid.command(&format!("{key}?op=put"), "y").await.code(), "READ_ONLY");
+    assert_eq!(grid.one("odgm/@cmd/users/0/n?op=increment").await.code(), "READ_ONLY");
+    let adds =
+        json!({"then": [{"delete": {"object": "bob"}}], "else": [{"put": {"object": "bob", "value": "1"}}]});
+    assert_eq!(grid.command("odgm/@cmd/users/0?op=txn", adds.to_string()).await.code(), "READ_ONLY");
+    let deletes = json!({"then": [{"delete": {"object": "bob"}}]}).to_string();
+    assert!(grid.command("odgm/@cmd/users/0?op=txn", deletes).await.is_ok());
+    grid.client.put("odgm/users/0/carol", "x").await.unwrap();
+    assert_eq!(grid.one("odgm/users/0/alice").await.text(), "x");
+    assert!(grid.one(&format!("{key}?op=delete")).await.is_ok());
+    grid.budget.set_disk_full(false);
+    assert!(grid.command(&format!("{key}?op=put"), "y").await.is_ok());
+    assert_eq!(grid.one("odgm/users/0/carol").await.code(), "NOT_FOUND");
+    grid.close().await;
+}
