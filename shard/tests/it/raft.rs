@@ -132,6 +132,50 @@ async fn an_isolated_leader_confirms_no_read_after_another_has_taken_over() {
     assert_eq!(read(grid.shard(old), "alice").unwrap(), "new");
 }
 
+/// The schedule in which a restarted voter forgets the lease that it granted: the third replica, long cut off,
+/// asks it for its vote while the old leader still reads by that lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_voter_holds_the_lease_that_it_granted_before() {
+    let options = RaftOptions {
+        election_min: Duration::from_secs(3),
+        election_max: Duration::from_secs(4),
+        deadline: Duration::from_millis(300),
+        ..options()
+    };
+    let mut grid = Grid::founded(Layers::Memory, 3, options.clone()).await;
+    let old = grid.leader().await;
+    write(grid.shard(old), "alice", "old").await;
+    let others: Vec<u64> = grid.nodes.keys().copied().filter(|node| *node != old).collect();
+    let [voter, absent] = others[..] else { panic!("three nodes") };
+    for node in [voter, absent] {
+        grid.settled(node).await;
+    }
+    grid.network.partition(&[&name(absent)], &[&name(old), &name(voter)]);
+    tokio::time::sleep(options.election_max + options.heartbeat).await;
+
+    let down = grid.crash(voter).await;
+    grid.restart(down).await;
+    // The name is that of a new session: cut before the leader speaks to it.
+    grid.network.partition(&[&name(old)], &[&name(voter)]);
+    let (mut reads, mut taken_over) = (0, false);
+    let end = Instant::now() + 4 * options.election_max;
+    let mut campaign = Instant::now();
+    while Instant::now() < end && !taken_over {
+        if Instant::now() >= campaign {
+            campaign += Duration::from_millis(500);
+            grid.shard(absent).campaign().await.unwrap();
+        }
+        taken_over = others.iter().any(|node| status(grid.shard(*node)).role == Role::Serving);
+        let read = grid.shard(old).read_barrier().await.is_ok();
+        assert!(!(taken_over && read), "the old leader reads after another one serves");
+        reads += u32::from(read);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(reads > 0, "the old leader had no lease: nothing was tried");
+    let seen = others.iter().map(|node| status(grid.shard(*node))).collect::<Vec<_>>();
+    assert!(taken_over, "nobody took over: {seen:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_writers_share_log_entries() {
     let grid = Grid::founded(Layers::Disk, 3, options()).await;

@@ -140,9 +140,8 @@ impl<R: Runtime> RaftShard<R> {
         };
 
         // The only voter granted a lease to nobody but itself.
-        let alone = raft.with_raft_state(move |state| {
-            state.membership_state.effective().voter_ids().eq([replica.0])
-        });
+        let alone =
+            raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([replica.0]));
         let alone = alone.await.map_err(|fatal| Error::Internal(fatal.to_string()))?;
         let embargo = embargo.filter(|_| !alone);
         if alone {
