@@ -133,10 +133,7 @@ impl Bench {
 }
 
 /// Calls again and again, for so long.
-fn repeat(
-    duration: Duration,
-    mut call: impl FnMut(u64) -> anyhow::Result<()>,
-) -> anyhow::Result<Measured> {
+fn repeat(duration: Duration, mut call: impl FnMut(u64) -> anyhow::Result<()>) -> anyhow::Result<Measured> {
     let start = Instant::now();
     measured_while(|_| start.elapsed() < duration, &mut call)
 }

@@ -9,8 +9,7 @@ const SEED: u64 = 0x0D6A;
 const NAMES: [&str; 12] = [
     "alice", "bruno", "chloe", "daniel", "elena", "farid", "grace", "hiro", "ines", "jonas", "kavya", "lukas",
 ];
-const CITIES: [&str; 8] =
-    ["Bangkok", "Berlin", "Bogota", "Dakar", "Hanoi", "Lisbon", "Osaka", "Vancouver"];
+const CITIES: [&str; 8] = ["Bangkok", "Berlin", "Bogota", "Dakar", "Hanoi", "Lisbon", "Osaka", "Vancouver"];
 const STATES: [&str; 4] = ["active", "suspended", "invited", "archived"];
 
 /// JSON objects, one a line, of about `bytes` bytes: identifiers, numbers and times that differ, names and

@@ -210,7 +210,8 @@ fn against_bare(bench: &mut Bench, log: &dyn AppendOnlyLogStorage) -> anyhow::Re
         }
         ratios.sort_by(f64::total_cmp);
         let entries = |measured: &Measured| measured.rate() * batch as f64;
-        let bare = Row::new(format!("bare pwrite+fdatasync, batches of {batch}"), entries(&theirs), "entries/s");
+        let bare =
+            Row::new(format!("bare pwrite+fdatasync, batches of {batch}"), entries(&theirs), "entries/s");
         bench.add(bare.latencies(&theirs));
         let log = Row::new(format!("log: one append at a time of {batch}"), entries(&ours), "entries/s");
         bench.add(log.latencies(&ours).limit(entries(&theirs)));

@@ -14,6 +14,8 @@ const ENTRY: usize = 256;
 const KIB: usize = 1024;
 const BATCH: usize = 16;
 const APPENDS: u64 = 200;
+/// Bytes of a segment that all of these fit into: the next one must not be begun while they count.
+const ONE_SEGMENT: u64 = 8 << 20;
 /// Bytes of a segment where segments are recycled. Small ones have more overhead than those of a node.
 const RECYCLED_SEGMENT: u64 = 16 << 20;
 /// Segments that are filled before what is written counts, and while it does.
@@ -34,7 +36,7 @@ fn open(dir: &Path, segment_bytes: u64) -> anyhow::Result<(Arc<CountedDisk>, Arc
 
 fn encoding(bench: &mut Bench) -> anyhow::Result<()> {
     let dir = bench.place("overhead");
-    let (disk, log) = open(&dir, bench.scale.segment_bytes)?;
+    let (disk, log) = open(&dir, ONE_SEGMENT)?;
     let mut group = Growing::new(&*log, 1, ENTRY)?;
     // Segments that are filled ahead must not be counted.
     while log.reserve_segments() < LogOptions::default().reserve_segments {
@@ -54,7 +56,9 @@ fn encoding(bench: &mut Bench) -> anyhow::Result<()> {
         file += written(BATCH)?;
     }
     let file = percent(file, ENTRY * BATCH * APPENDS as usize);
-    bench.add(Row::new("log: encoding of a record of 256 B", record, "% over payload").at_most(20.0).limit(0.0));
+    bench.add(
+        Row::new("log: encoding of a record of 256 B", record, "% over payload").at_most(20.0).limit(0.0),
+    );
     let name = "log: file in batches of 16 records of 256 B";
     bench.add(Row::new(name, file, "% over payload").at_most(20.0).limit(0.0));
     log.close()?;
