@@ -21,7 +21,8 @@ const FRAMES: usize = 16;
 const LONG: (f64, f64) = (10.0, 1e9);
 
 pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
-    let content = corpus::json(FRAMES * FRAME_BYTES);
+    let longest = usize::try_from(bench.scale.long_snapshot_bytes)?;
+    let content = corpus::json((FRAMES * FRAME_BYTES).min(longest));
     for (codec, compression) in [
         ("zstd", Compression::Zstd),
         ("lz4", Compression::Lz4),
@@ -73,7 +74,7 @@ fn run(bench: &Bench, content: &Bytes, compression: Compression, bytes: u64) -> 
     let mut writer = store.create(meta, 0)?;
     let mut write = Measured::default();
     for frame in 0..frames {
-        let at = frame % FRAMES * FRAME_BYTES;
+        let at = frame % (content.len() / FRAME_BYTES) * FRAME_BYTES;
         let begun = Instant::now();
         writer.write_all(&content[at..at + FRAME_BYTES])?;
         write.record(begun.elapsed());
