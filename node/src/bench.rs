@@ -1,4 +1,5 @@
-//! `odgm bench kv`: puts and linearizable gets, beside what they are made of.
+//! `odgm bench kv`: puts and linearizable gets, beside what they are made of. `odgm bench storage`, which
+//! needs no node, is in [`storage`].
 //!
 //! In the same run and in turn: the disk's fdatasync, a bare zenoh query that comes back from as many
 //! processes over as many sessions, puts, gets. Three nodes of its own, unless told which to measure.
@@ -8,6 +9,7 @@ mod disk;
 pub(crate) mod echo;
 mod load;
 mod report;
+pub(crate) mod storage;
 mod target;
 
 use std::time::Duration;
@@ -53,10 +55,7 @@ pub(crate) async fn kv(common: &Common, options: BenchKv) -> Result<(), Failure>
     if options.objects == 0 || options.sessions == 0 || options.rounds == 0 || options.duration.is_zero() {
         return Err(Failure::Usage("--objects, --sessions, --rounds and --duration must not be 0".into()));
     }
-    let dir = tempfile::Builder::new()
-        .prefix("odgm-bench-")
-        .tempdir_in(&options.dir)
-        .map_err(|error| Failure::Refused(format!("{}: {error}", options.dir.display())))?;
+    let dir = own_dir(&options.dir)?;
     let echo_servers = cluster::Cluster::echo(NODES, dir.path()).await?;
     let nodes = match options.nodes.as_slice() {
         [] => Some(cluster::Cluster::nodes(NODES, dir.path(), options.partitions)?),
@@ -77,12 +76,19 @@ pub(crate) async fn kv(common: &Common, options: BenchKv) -> Result<(), Failure>
     let report = measured.await;
     target.close().await;
     let report = report?;
-    if options.json || common.output == Format::Json {
-        output::line(report.to_json().to_string())?;
-    } else {
-        report.print()?;
-    }
-    Ok(())
+    show(&report, options.json || common.output == Format::Json)
+}
+
+/// A directory of this run alone, removed at its end.
+fn own_dir(dir: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
+    tempfile::Builder::new()
+        .prefix("odgm-bench-")
+        .tempdir_in(dir)
+        .map_err(|error| Failure::Refused(format!("{}: {error}", dir.display())))
+}
+
+fn show(report: &Report, json: bool) -> Result<(), Failure> {
+    if json { Ok(output::line(report.to_json().to_string())?) } else { report.print() }
 }
 
 async fn measure(target: &Target, options: &BenchKv, dir: &std::path::Path) -> Result<Report, Failure> {
@@ -91,12 +97,13 @@ async fn measure(target: &Target, options: &BenchKv, dir: &std::path::Path) -> R
     let mut closed: Vec<Vec<Measured>> =
         vec![vec![Measured::default(); operations.len()]; options.clients.len()];
     let mut disk = Measured::default();
-    let progress = Progress::new(options);
+    let rounds = options.rounds + options.open.iter().filter(|percent| **percent > 0).count();
+    let progress = Progress::new(options.clients.len() * 3 * rounds);
     for _ in 0..options.rounds {
         disk.add(&sync_disk(dir).await?);
         for (row, clients) in options.clients.iter().enumerate() {
             for (column, operation) in operations.iter().enumerate() {
-                progress.step(*operation, *clients, "closed loop");
+                progress.step(format!("{} {clients} clients, closed loop", operation.name()));
                 let load =
                     Load { operation: *operation, clients: *clients, rate: None, duration: options.duration };
                 closed[row][column].add(&load.run(target).await);
@@ -112,7 +119,7 @@ async fn measure(target: &Target, options: &BenchKv, dir: &std::path::Path) -> R
     for (clients, measured) in options.clients.iter().zip(&closed) {
         for percent in options.open.iter().filter(|percent| **percent > 0) {
             for (operation, measured) in operations.iter().zip(measured) {
-                progress.step(*operation, *clients, "open loop");
+                progress.step(format!("{} {clients} clients, open loop", operation.name()));
                 let rate = Some((measured.rate() * f64::from(*percent) / 100.0).max(1.0));
                 let load =
                     Load { operation: *operation, clients: *clients, rate, duration: options.duration };
@@ -140,9 +147,7 @@ async fn sync_disk(dir: &std::path::Path) -> Result<Measured, Failure> {
 struct Progress(indicatif::ProgressBar);
 
 impl Progress {
-    fn new(options: &BenchKv) -> Self {
-        let steps =
-            options.clients.len() * 3 * (options.rounds + options.open.iter().filter(|p| **p > 0).count());
+    fn new(steps: usize) -> Self {
         let bar = indicatif::ProgressBar::new(steps as u64);
         if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}") {
             bar.set_style(style);
@@ -150,9 +155,9 @@ impl Progress {
         Progress(bar)
     }
 
-    fn step(&self, operation: Operation, clients: usize, kind: &str) {
+    fn step(&self, message: impl Into<std::borrow::Cow<'static, str>>) {
         self.0.inc(1);
-        self.0.set_message(format!("{} {clients} clients, {kind}", operation.name()));
+        self.0.set_message(message);
     }
 
     fn finish(&self) {

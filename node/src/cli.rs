@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Bench, Command, Config};
-pub use arguments::{BenchKv, Cli, Common};
+pub use arguments::{BenchKv, BenchStorage, Cli, Common};
 
 use crate::bench;
 use crate::output::{self, Failure};
@@ -115,7 +115,7 @@ async fn measure(common: &Common, bench: Bench) -> Result<(), Failure> {
         Bench::Kv(kv) => bench::kv(common, kv).await,
         Bench::EchoServer { listen, peers, key } => bench::echo::serve(&listen, peers, &key).await,
         Bench::Events(_) => Err(Failure::Unsupported("odgm bench events")),
-        Bench::Storage(_) => Err(Failure::Unsupported("odgm bench storage")),
+        Bench::Storage(storage) => bench::storage::run(common, storage).await,
         Bench::Snapshot(_) => Err(Failure::Unsupported("odgm bench snapshot")),
     }
 }

@@ -14,7 +14,7 @@ use super::target::Target;
 /// Latencies and counts.
 #[derive(Debug, Clone)]
 pub(super) struct Measured {
-    /// Microseconds.
+    /// Nanoseconds.
     latencies: Histogram<u64>,
     elapsed: Duration,
     pub(super) errors: u64,
@@ -23,15 +23,15 @@ pub(super) struct Measured {
 
 impl Default for Measured {
     fn default() -> Self {
-        let latencies = Histogram::new_with_bounds(1, 120_000_000, 3).expect("the bounds are in order");
+        let latencies = Histogram::new_with_bounds(1, 120_000_000_000, 3).expect("the bounds are in order");
         Measured { latencies, elapsed: Duration::ZERO, errors: 0, first_error: None }
     }
 }
 
 impl Measured {
     pub(super) fn record(&mut self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.latencies.saturating_record(micros.max(1));
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.latencies.saturating_record(nanos.max(1));
     }
 
     fn fail(&mut self, error: String) {
@@ -63,7 +63,17 @@ impl Measured {
 
     /// Milliseconds below which this part of the answers came.
     pub(super) fn quantile_ms(&self, quantile: f64) -> f64 {
-        self.latencies.value_at_quantile(quantile) as f64 / 1000.0
+        self.latencies.value_at_quantile(quantile) as f64 / 1e6
+    }
+
+    /// The longest, in milliseconds.
+    pub(super) fn longest_ms(&self) -> f64 {
+        self.latencies.max() as f64 / 1e6
+    }
+
+    /// How long all of it took.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.elapsed
     }
 }
 

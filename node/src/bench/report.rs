@@ -9,7 +9,7 @@ use crate::output::{self, Failure};
 
 /// A measured figure. Latencies are milliseconds.
 #[derive(Debug, Clone, Default, Serialize)]
-struct Row {
+pub(super) struct Row {
     name: String,
     value: f64,
     unit: &'static str,
@@ -31,6 +31,38 @@ struct Row {
     first_error: Option<String>,
 }
 
+impl Row {
+    /// A figure by itself.
+    pub(super) fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Row { name: name.into(), value, unit, ..Row::default() }
+    }
+
+    /// The latencies behind it.
+    pub(super) fn latencies(self, measured: &Measured) -> Self {
+        Row {
+            p50: Some(measured.quantile_ms(0.5)),
+            p99: Some(measured.quantile_ms(0.99)),
+            p999: Some(measured.quantile_ms(0.999)),
+            ..self
+        }
+    }
+
+    /// More is better, and this is asked.
+    pub(super) fn at_least(self, target: f64) -> Self {
+        Row { target: Some(target), met: Some(self.value >= target), ..self }
+    }
+
+    /// Less is better, and this is asked.
+    pub(super) fn at_most(self, target: f64) -> Self {
+        Row { target: Some(target), met: Some(self.value <= target), ..self }
+    }
+
+    /// What the machine allows, measured in the same run.
+    pub(super) fn limit(self, limit: f64) -> Self {
+        Row { limit: Some(limit), ..self }
+    }
+}
+
 /// All figures of a run.
 pub(super) struct Report {
     rows: Vec<Row>,
@@ -43,6 +75,10 @@ const REST_MS: f64 = 0.4;
 impl Report {
     pub(super) fn new() -> Self {
         Report { rows: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, row: Row) {
+        self.rows.push(row);
     }
 
     pub(super) fn disk(&mut self, disk: &Measured) {
@@ -59,15 +95,9 @@ impl Report {
 
     fn rate(&mut self, name: String, measured: &Measured) {
         self.rows.push(Row {
-            name,
-            value: measured.rate(),
-            unit: "op/s",
-            p50: Some(measured.quantile_ms(0.5)),
-            p99: Some(measured.quantile_ms(0.99)),
-            p999: Some(measured.quantile_ms(0.999)),
             errors: (measured.errors > 0).then_some(measured.errors),
             first_error: measured.first_error.clone(),
-            ..Row::default()
+            ..Row::new(name, measured.rate(), "op/s").latencies(measured)
         });
     }
 

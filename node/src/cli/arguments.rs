@@ -512,8 +512,8 @@ pub enum Bench {
     Kv(BenchKv),
     /// Events.
     Events(Later),
-    /// The storage layers.
-    Storage(Later),
+    /// The storage layers, beside the disk's fdatasync, sequential write and read.
+    Storage(BenchStorage),
     /// Snapshots.
     Snapshot(Later),
     /// Answers queries: the other side of the bare echo.
@@ -567,6 +567,20 @@ pub struct BenchKv {
     /// Where the own nodes keep their data for the time being.
     #[arg(long, default_value = ".")]
     pub dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `odgm bench storage`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchStorage {
+    /// Where the measured files are kept for the time being: the disk that is measured.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// A few seconds and megabytes instead of minutes and gigabytes: shows that it runs, and roughly how.
+    #[arg(long)]
+    pub quick: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -638,6 +652,7 @@ mod tests {
             "bench kv --clients 1,64 --size 1024",
             "bench events --json",
             "bench storage",
+            "bench storage --quick --json --dir d",
             "bench snapshot",
             "config show",
             "config check --config f.yaml",
@@ -671,6 +686,9 @@ mod tests {
             "start --set a",
             "get users/a --timeout 3",
             "get users/a -o xml",
+            "bench storage --fast",
+            "bench storage 3",
+            "bench storage --dir",
         ] {
             let arguments = std::iter::once("odgm").chain(line.split(' ').filter(|part| !part.is_empty()));
             assert!(Cli::try_parse_from(arguments).is_err(), "odgm {line}");

@@ -48,6 +48,7 @@ fn wrong_usage_ends_with_2_and_says_so_on_stderr() {
         &["get", "users/alice", "--connect", "nonsense"],
         &["delete", "users/*"],
         &["bench", "kv", "--clients", "0"],
+        &["bench", "storage", "--fast"],
     ] {
         let output = odgm(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
@@ -71,7 +72,6 @@ fn what_is_not_there_yet_says_so_and_ends_with_1() {
         &["snapshot", "export", "users/3", "--to", "f"],
         &["doctor", "--data", "/nowhere"],
         &["bench", "events"],
-        &["bench", "storage", "--json"],
         &["watch", "users", "--from", "7"],
     ] {
         let output = odgm(arguments);
