@@ -15,9 +15,10 @@
 mod checkpoint;
 mod database;
 mod engine;
+mod examine;
 mod generation;
 mod import;
-mod journal;
+pub(crate) mod journal;
 mod memtables;
 mod pointer;
 mod restore;
@@ -26,6 +27,8 @@ mod view;
 mod watch;
 
 pub use engine::FjallEngine;
+pub(crate) use examine::{Examined, examine};
+pub(crate) use pointer::sync_dir;
 pub use store::FjallData;
 
 use std::path::Path;
