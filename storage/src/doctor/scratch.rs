@@ -35,7 +35,8 @@ fn is_version(name: &std::ffi::OsStr) -> bool {
 
 /// The same error, of the directory that was copied.
 pub(crate) fn of_source(error: Error, scratch: &Path, source: &Path) -> Error {
-    let back = |path: &Path| path.strip_prefix(scratch).map_or(path.to_owned(), |below| source.join(below));
+    let back =
+        |path: &Path| path.strip_prefix(scratch).map_or_else(|_| path.to_owned(), |below| source.join(below));
     let text = |text: String| text.replace(&*scratch.to_string_lossy(), &source.to_string_lossy());
     match error {
         Error::Corrupt { path, offset, what } => {
