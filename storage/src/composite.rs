@@ -13,6 +13,7 @@
 
 mod health;
 mod layers;
+pub(crate) mod lost;
 mod metrics;
 mod options;
 mod shard;
@@ -37,7 +38,6 @@ use self::metrics::Meters;
 use self::watch::{Watch, WatchedData, WatchedLog, WatchedSnapshots};
 use crate::data::{FjallEngine, Keyspace, MemoryData, SnapshotCapableStorage};
 use crate::disk::{Disk, DiskLock};
-use crate::doctor::refuse_lost;
 use crate::log::{AppendLog, AppendOnlyLogStorage, FjallLog, GroupId, MemoryLog, wait_durable};
 use crate::snapshot::{FileSnapshots, MemorySnapshots, RaftSnapshotStorage};
 use crate::{Error, Result};
@@ -148,7 +148,7 @@ impl CompositeStorage {
             return Ok(open);
         }
         let dir = self.shard_dir(group, replica);
-        refuse_lost(&*self.disk, &dir)?;
+        lost::refuse(&*self.disk, &dir)?;
         self.disk.create_dir_all(&dir)?;
         let data = self.noted(Layer::Data, group, self.open_data(&dir))?;
         let snapshots = self.noted(Layer::Snapshot, group, self.open_snapshots(&dir))?;

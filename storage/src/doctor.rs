@@ -26,12 +26,10 @@
 mod backends;
 mod finding;
 mod log;
-mod lost;
 mod migrate;
 mod repair;
 mod replica;
 mod report;
-pub(crate) mod scratch;
 
 use std::path::{Path, PathBuf};
 
@@ -39,8 +37,6 @@ pub use finding::{Finding, Part, Remedy, Severity};
 pub use migrate::Migration;
 pub use repair::Repair;
 pub use report::{Checked, Report};
-
-pub(crate) use lost::refuse_lost;
 
 use self::backends::Backends;
 use crate::disk::{Disk, DiskLock, RealDisk};

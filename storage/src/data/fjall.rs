@@ -20,6 +20,7 @@ mod generation;
 mod import;
 pub(crate) mod journal;
 mod memtables;
+pub(crate) mod mirror;
 mod pointer;
 mod restore;
 mod store;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::backends::Backends;
-use super::{Doctor, Finding, Part, Remedy, Report, Severity, scratch};
+use super::{Doctor, Finding, Part, Remedy, Report, Severity};
 use crate::composite::{LogBackend, LogLayer};
-use crate::data::fjall::journal;
+use crate::data::fjall::{journal, mirror};
 use crate::disk::RealDisk;
 use crate::log::append_log::{self, Examined};
 use crate::log::{AppendLog, AppendOnlyLogStorage, FjallLog, GroupId, fjall_log};
@@ -85,19 +85,18 @@ fn check_fjall(dir: &Path, copy: &Path, report: &mut Report) -> Result<()> {
             ..Finding::damage(Part::Log, dir, error, Remedy::None)
         })),
     }
-    scratch::remove(copy)?;
-    scratch::mirror(dir, copy)?;
+    mirror::remove(copy)?;
+    mirror::copy(dir, copy)?;
     match FjallLog::open(Arc::new(RealDisk), copy, LogLayer::default().fjall) {
-        Err(error) => report.findings.push(damage(&scratch::of_source(error, copy, dir))),
+        Err(error) => report.findings.push(damage(&mirror::of_source(error, copy, dir))),
         Ok(log) => {
             let damaged = log.damaged();
             report.checked.groups = (log.groups().len() - damaged.len()) as u64;
-            let told =
-                damaged.into_iter().map(|(group, error)| (group, scratch::of_source(error, copy, dir)));
+            let told = damaged.into_iter().map(|(group, error)| (group, mirror::of_source(error, copy, dir)));
             note_damaged(dir, told.collect(), report);
         }
     }
-    scratch::remove(copy)
+    mirror::remove(copy)
 }
 
 /// The files of a backend in the directory of a log; none when it never wrote there.

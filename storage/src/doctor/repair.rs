@@ -1,13 +1,14 @@
 //! What can be done about what a check found, without guessing: cut, remove what a crash left, set aside.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::replica::{self, Replica};
-use super::{Doctor, Finding, Part, Remedy, Report, log, lost};
-use crate::composite::{Layers, LogLayer};
+use super::{Doctor, Finding, Part, Remedy, Report, log};
+use crate::composite::lost;
+use crate::composite::{Layers, LogBackend, LogLayer};
 use crate::data::fjall::sync_dir;
 use crate::disk::{Disk, RealDisk};
 use crate::log::{AppendOnlyLogStorage, GroupId, wait_durable};
@@ -73,13 +74,14 @@ impl Doctor {
             // First of all: from now on it is refused, however far this comes.
             lost::mark(&replica.dir, why)?;
         }
-        let (log, _) = log::open(layers.log, &self.log_dir(), options)?;
-        let given_up_groups: BTreeMap<GroupId, &str> =
-            given_up.iter().map(|(replica, why)| (replica.group, &**why)).collect();
-        for group in given_up_groups.keys() {
-            remove_group(&*log, *group)?;
+        if layers.log != LogBackend::MemoryLog {
+            let (log, _) = log::open(layers.log, &self.log_dir(), options)?;
+            let groups: BTreeSet<GroupId> = given_up.iter().map(|(replica, _)| replica.group).collect();
+            for group in groups {
+                remove_group(&*log, group)?;
+            }
+            log.close()?;
         }
-        log.close()?;
         if let Some(tail) = tail {
             done.push(format!(
                 "cut the tail of the log, at offset {:?} of {}",
@@ -92,7 +94,7 @@ impl Doctor {
             done.push(format!(
                 "gave up replica {number} of group {group}, and removed the group from the log: {why}"
             ));
-            for name in ["data", "checkpoints", "snapshots"] {
+            for name in replica::LAYERS {
                 let path = replica.dir.join(name);
                 if path.exists() {
                     done.push(self.set_aside(&path)?);

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::backends::Backends;
-use super::{Doctor, Finding, Part, Remedy, Report, Severity, lost};
+use super::{Doctor, Finding, Part, Remedy, Report, Severity};
+use crate::composite::lost;
 use crate::composite::{DataBackend, Layers, SnapshotBackend};
 use crate::data::fjall::{Examined, FjallEngine, examine};
 use crate::data::{CheckpointManifest, DataOptions};
@@ -15,6 +16,9 @@ use crate::{Error, Result};
 
 /// Block cache of a check: everything is read once.
 const CACHE_BYTES: u64 = 16 << 20;
+
+/// What a replica's directory holds.
+pub(super) const LAYERS: [&str; 3] = ["data", "checkpoints", "snapshots"];
 
 /// A replica by the name of its directory.
 #[derive(Debug, Clone)]
@@ -55,8 +59,16 @@ pub(super) fn check_all(doctor: &Doctor, backends: &Backends, report: &mut Repor
     for replica in replicas {
         let marker = lost::path(&replica.dir);
         if marker.exists() {
-            let what = "this replica was given up by a repair, and waits to be replaced";
-            let lost = Finding::new(Severity::Lost, Part::Data, marker, what, Remedy::ReplaceNode);
+            // A repair that was interrupted left some of it here.
+            let (what, remedy) = match LAYERS.iter().any(|layer| replica.dir.join(layer).exists()) {
+                true => {
+                    ("this replica was given up by a repair that did not come to its end", Remedy::Refill)
+                }
+                false => {
+                    ("this replica was given up by a repair, and waits to be replaced", Remedy::ReplaceNode)
+                }
+            };
+            let lost = Finding::new(Severity::Lost, Part::Data, marker, what, remedy);
             report.findings.push(lost.of(replica.group, Some(replica.replica)));
             continue;
         }

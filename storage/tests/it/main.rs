@@ -16,6 +16,7 @@ mod data_full;
 mod data_kill;
 mod data_model;
 mod doctor;
+mod doctor_migrate;
 mod log;
 mod log_crash;
 mod log_damage;

@@ -8,11 +8,10 @@ use super::database::Database;
 use super::engine::FjallEngine;
 use super::pointer::{self, generation_dir};
 use super::view::FjallView;
-use super::{checkpoint, store};
+use super::{checkpoint, mirror, store};
 use crate::data::checkpoint::describe;
 use crate::data::{DataView, Direction, Keyspace};
 use crate::disk::RealDisk;
-use crate::doctor::scratch;
 use crate::{Error, Result};
 
 /// What a look at a store found.
@@ -44,13 +43,13 @@ pub(crate) fn examine(engine: &Arc<FjallEngine>, dir: &Path, copy: &Path) -> Res
         }
     };
     found.leftovers = leftovers(dir, &path)?;
-    scratch::remove(copy)?;
-    scratch::mirror(&path, copy)?;
+    mirror::remove(copy)?;
+    mirror::copy(&path, copy)?;
     if let Err(error) = read(engine, copy, &mut found) {
         found.damaged.push(error);
     }
-    found.damaged = found.damaged.drain(..).map(|error| scratch::of_source(error, copy, &path)).collect();
-    scratch::remove(copy)?;
+    found.damaged = found.damaged.drain(..).map(|error| mirror::of_source(error, copy, &path)).collect();
+    mirror::remove(copy)?;
     Ok(found)
 }
 

@@ -9,12 +9,12 @@ use crate::{Error, Result};
 const FILE: &str = "lost";
 
 /// The mark in a replica's directory.
-pub(super) fn path(replica: &Path) -> PathBuf {
+pub(crate) fn path(replica: &Path) -> PathBuf {
     replica.join(FILE)
 }
 
 /// Leaves the mark, durably.
-pub(super) fn mark(replica: &Path, why: &str) -> Result<()> {
+pub(crate) fn mark(replica: &Path, why: &str) -> Result<()> {
     let file = RealDisk.open(&path(replica), OpenMode::Create)?;
     let text = format!("odgm-lost 1\n{why}\n");
     file.set_len(0)?;
@@ -27,7 +27,7 @@ pub(super) fn mark(replica: &Path, why: &str) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Refused`], with what to do.
-pub(crate) fn refuse_lost(disk: &dyn Disk, replica: &Path) -> Result<()> {
+pub(crate) fn refuse(disk: &dyn Disk, replica: &Path) -> Result<()> {
     match disk.open(&path(replica), OpenMode::Read) {
         Err(Error::NotFound { .. }) => Ok(()),
         Err(error) => Err(error),

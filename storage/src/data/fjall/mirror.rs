@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::data::fjall::journal;
+use super::journal;
 use crate::{Error, Result};
 
 /// Copies a directory of fjall: tables and versions of trees, which are never written again, as symbolic
 /// links; everything else byte by byte, without the holes that journals end with.
-pub(crate) fn mirror(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).map_err(|error| Error::io("create", to, error))?;
     let tables = from.file_name().is_some_and(|name| name == "tables");
     let entries = std::fs::read_dir(from).map_err(|error| Error::io("list", from, error))?;
@@ -16,7 +16,7 @@ pub(crate) fn mirror(from: &Path, to: &Path) -> Result<()> {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().map_err(|error| Error::io("read", &source, error))?;
         if kind.is_dir() {
-            mirror(&source, &target)?;
+            copy(&source, &target)?;
         } else if tables || is_version(&entry.file_name()) {
             let linked = std::os::unix::fs::symlink(&source, &target);
             linked.map_err(|error| Error::io("link", &target, error))?;
