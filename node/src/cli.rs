@@ -3,6 +3,7 @@
 mod administration;
 mod arguments;
 mod configuration;
+mod doctor;
 mod objects;
 mod session;
 mod start;
@@ -71,7 +72,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Config(Config::Check(layers)) => configuration::check(&layers)?,
         Command::Bench(bench) => measure(&common, bench).await?,
         Command::Snapshot(_) => return Err(Failure::Unsupported("odgm snapshot")),
-        Command::Doctor { .. } => return Err(Failure::Unsupported("odgm doctor")),
+        Command::Doctor(arguments) => return doctor::run(&arguments, common.output),
         Command::Watch(watch) if watch.from.is_some() => return Err(Failure::Unsupported("watch --from")),
         command => {
             if let Command::Delete(delete) = &command {
@@ -106,7 +107,7 @@ async fn ask(connected: &session::Connected, common: &Common, command: Command) 
         | Command::Config(_)
         | Command::Bench(_)
         | Command::Snapshot(_)
-        | Command::Doctor { .. } => Ok(()),
+        | Command::Doctor(_) => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use odgm_storage::disk::{Disk, OpenMode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-const FILE: &str = "node.json";
+pub(crate) const FILE: &str = "node.json";
 const TEMPORARY: &str = "node.json.tmp";
 const FORMAT: u32 = 1;
 
@@ -47,29 +47,35 @@ impl Identity {
     /// # Errors
     /// When the file can't be read, is damaged, or of another format.
     pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path) -> anyhow::Result<Self> {
-        let path = dir.join(FILE);
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                let identity: Identity = serde_json::from_slice(&bytes).with_context(|| {
-                    format!("{} is damaged: restore it, or replace this node", path.display())
-                })?;
-                anyhow::ensure!(
-                    identity.format == FORMAT,
-                    "{} has format {}, this build reads {FORMAT}",
-                    path.display(),
-                    identity.format
-                );
-                Ok(identity)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // 63 bits: the id appears in JSON, where readers may know signed numbers only.
-                let node = NodeId((Uuid::new_v4().as_u128() as u64) >> 1);
-                let identity = Identity { format: FORMAT, node, membership: None };
-                identity.save(disk, dir)?;
-                Ok(identity)
-            }
-            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        if let Some(identity) = Self::read(dir)? {
+            return Ok(identity);
         }
+        // 63 bits: the id appears in JSON, where readers may know signed numbers only.
+        let node = NodeId((Uuid::new_v4().as_u128() as u64) >> 1);
+        let identity = Identity { format: FORMAT, node, membership: None };
+        identity.save(disk, dir)?;
+        Ok(identity)
+    }
+
+    /// Reads the identity of a data directory; `None` for a new node.
+    ///
+    /// # Errors
+    /// When the file can't be read, is damaged, or of another format.
+    pub(crate) fn read(dir: &Path) -> anyhow::Result<Option<Self>> {
+        let path = dir.join(FILE);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read.with_context(|| format!("reading {}", path.display()))?,
+        };
+        let identity: Identity = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is damaged: restore it, or replace this node", path.display()))?;
+        anyhow::ensure!(
+            identity.format == FORMAT,
+            "{} has format {}, this build reads {FORMAT}",
+            path.display(),
+            identity.format
+        );
+        Ok(Some(identity))
     }
 
     /// Replaces the file; durable when it returns.

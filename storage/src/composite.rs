@@ -13,6 +13,7 @@
 
 mod health;
 mod layers;
+pub(crate) mod lost;
 mod metrics;
 mod options;
 mod shard;
@@ -41,9 +42,9 @@ use crate::log::{AppendLog, AppendOnlyLogStorage, FjallLog, GroupId, MemoryLog, 
 use crate::snapshot::{FileSnapshots, MemorySnapshots, RaftSnapshotStorage};
 use crate::{Error, Result};
 
-const LOCK: &str = "lock";
-const LOG: &str = "log";
-const SHARDS: &str = "shards";
+pub(crate) const LOCK: &str = "lock";
+pub(crate) const LOG: &str = "log";
+pub(crate) const SHARDS: &str = "shards";
 
 /// A monotonic clock: the time since a moment of its own.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -139,13 +140,15 @@ impl CompositeStorage {
     /// are all still held by somebody is handed out again.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when its log or data are damaged, or what a layer answers.
+    /// [`Error::Corrupt`] when its log or data are damaged, [`Error::Refused`] when a repair gave it up, or
+    /// what a layer answers.
     pub fn shard(&self, group: GroupId, replica: u64) -> Result<ShardStorage> {
         let mut shards = self.shards();
         if let Some(open) = shards.get(&(group, replica)).and_then(shard::Open::get) {
             return Ok(open);
         }
         let dir = self.shard_dir(group, replica);
+        lost::refuse(&*self.disk, &dir)?;
         self.disk.create_dir_all(&dir)?;
         let data = self.noted(Layer::Data, group, self.open_data(&dir))?;
         let snapshots = self.noted(Layer::Snapshot, group, self.open_snapshots(&dir))?;

@@ -15,6 +15,7 @@ pub mod codec;
 pub mod composite;
 pub mod data;
 pub mod disk;
+pub mod doctor;
 pub mod error;
 pub mod log;
 pub mod snapshot;

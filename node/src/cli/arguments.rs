@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use odgm_shard::object::{CollectionName, EntryName, ObjectId, ObjectKey};
+use odgm_storage::composite::LogBackend;
 
 use crate::config::{Period, Setting};
 use crate::output::Format;
@@ -100,12 +101,49 @@ pub enum Command {
     /// The configuration of a node.
     #[command(subcommand)]
     Config(Config),
-    /// Look at the data of a node that does not run.
-    Doctor {
-        /// The node's data directory.
-        #[arg(long)]
-        data: PathBuf,
-    },
+    /// Look at the data of a node that does not run: what is damaged, and what helps. Changes nothing unless told.
+    Doctor(Doctor),
+}
+
+/// `odgm doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The node's data directory.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Do what can be done: cut a torn tail, remove what a crash left, set aside under DIR/damaged what is damaged.
+    #[arg(long, conflicts_with = "migrate")]
+    pub repair: bool,
+    /// Move a layer to another backend: log=append_log or log=fjall.
+    #[arg(long, value_name = "LAYER=BACKEND")]
+    pub migrate: Option<LayerMove>,
+    /// Where copies of journals are kept for the time being; by default the system's directory for such.
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+}
+
+/// A layer and the backend that it is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerMove {
+    /// The log.
+    Log(LogBackend),
+}
+
+impl std::str::FromStr for LayerMove {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "log=append_log" => Ok(LayerMove::Log(LogBackend::AppendLog)),
+            "log=fjall" => Ok(LayerMove::Log(LogBackend::Fjall)),
+            _ => Err("what can be moved is the log, to log=append_log or log=fjall; for other layers start \
+                      the node empty and use `odgm node replace`"
+                .into()),
+        }
+    }
 }
 
 /// Where a configuration comes from.
@@ -657,6 +695,8 @@ mod tests {
             "config show",
             "config check --config f.yaml",
             "doctor --data d",
+            "doctor --data d --json --repair",
+            "doctor --data d --migrate log=fjall",
         ] {
             let arguments = std::iter::once("odgm").chain(line.split(' '));
             if let Err(error) = Cli::try_parse_from(arguments) {
@@ -689,6 +729,9 @@ mod tests {
             "bench storage --fast",
             "bench storage 3",
             "bench storage --dir",
+            "doctor --data d --migrate data=memory",
+            "doctor --data d --migrate log=memory_log",
+            "doctor --data d --migrate log=fjall --repair",
         ] {
             let arguments = std::iter::once("odgm").chain(line.split(' ').filter(|part| !part.is_empty()));
             assert!(Cli::try_parse_from(arguments).is_err(), "odgm {line}");

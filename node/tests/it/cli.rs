@@ -70,7 +70,6 @@ fn what_is_not_there_yet_says_so_and_ends_with_1() {
     for arguments in [
         &["snapshot", "list"][..],
         &["snapshot", "export", "users/3", "--to", "f"],
-        &["doctor", "--data", "/nowhere"],
         &["bench", "events"],
         &["watch", "users", "--from", "7"],
     ] {

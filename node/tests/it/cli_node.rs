@@ -85,7 +85,7 @@ impl Node {
     }
 
     /// What a command prints that must succeed, without the end of the line.
-    fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}\n{}", self.log());
         stdout(&output).trim_end().to_owned()
@@ -105,8 +105,20 @@ impl Node {
         serde_json::from_str(&self.done(&all)).unwrap()
     }
 
+    /// Where its data are.
+    pub(crate) fn data(&self) -> String {
+        self.dir.path().join("data").display().to_string()
+    }
+
+    /// Starts it again after it ended, with more settings, until it is ready.
+    pub(crate) fn restart(&mut self, more: &[&str]) {
+        self.settings.extend(more.iter().map(|setting| (*setting).to_owned()));
+        self.child = Self::spawn(&self.settings, &self.dir);
+        self.await_ready();
+    }
+
     /// Tells it to end, and waits.
-    fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap().code()
@@ -308,8 +320,7 @@ fn a_node_that_is_told_to_end_ends_with_0_and_keeps_what_it_acknowledged() {
     assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("odgm_"), "{metrics}");
     assert!(node.fetch("/status").contains("\"odgm-0\""));
     assert_eq!(node.terminate(), Some(0), "{}", node.log());
-    node.child = Node::spawn(&node.settings, &node.dir);
-    node.await_ready();
+    node.restart(&[]);
     assert_eq!(node.done(&["get", "default/alice"]), "kept");
 }
 

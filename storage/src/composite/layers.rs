@@ -9,15 +9,13 @@ use super::options::{CompositeOptions, DataBackend, LogBackend, SnapshotBackend}
 use crate::disk::{Disk, OpenMode};
 use crate::{Error, Result};
 
-const FILE: &str = "storage";
-const PARTIAL: &str = "storage.partial";
 const KIND: &str = "odgm-storage";
 const VERSION: &str = "1";
 /// Longer than the file ever is.
 const LIMIT: u64 = 4096;
 
 /// The backends of a data directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Layers {
     /// The log.
     pub log: LogBackend,
@@ -55,13 +53,18 @@ fn named<B: Copy>(table: &[(B, &'static str)], name: &str) -> Option<B> {
 }
 
 impl Layers {
+    /// The name of the file.
+    pub(crate) const FILE: &str = "storage";
+    /// Its name while it is written.
+    pub(crate) const PARTIAL: &str = "storage.partial";
+
     /// What the file in a data directory says; `None` when there is none.
     ///
     /// # Errors
     /// [`Error::Corrupt`] for a damaged file, [`Error::Format`] for one of another version or with a
     /// backend that this build does not know, or what the disk answers.
     pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Layers>> {
-        let path = dir.join(FILE);
+        let path = dir.join(Self::FILE);
         let file = match disk.open(&path, OpenMode::Read) {
             Err(Error::NotFound { .. }) => return Ok(None),
             other => other?,
@@ -96,12 +99,12 @@ impl Layers {
     /// # Errors
     /// What the disk answers.
     pub fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<()> {
-        let partial = dir.join(PARTIAL);
+        let partial = dir.join(Self::PARTIAL);
         disk.remove(&partial)?;
         let file = disk.open(&partial, OpenMode::CreateNew)?;
         file.write_at(sealed(VERSION, self.names()).as_bytes(), 0)?;
         file.sync_all()?;
-        disk.rename(&partial, &dir.join(FILE))?;
+        disk.rename(&partial, &dir.join(Self::FILE))?;
         disk.sync_dir(dir)
     }
 

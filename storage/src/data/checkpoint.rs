@@ -99,7 +99,7 @@ impl CheckpointManifest {
     }
 
     /// Reads the manifest of a checkpoint of one kind of store, and compares the size of every file.
-    pub(super) fn read(disk: &dyn Disk, dir: &Path, engine: &str) -> Result<Self> {
+    pub(crate) fn read(disk: &dyn Disk, dir: &Path, engine: &str) -> Result<Self> {
         let path = dir.join(MANIFEST);
         let bytes = match disk.open(&path, OpenMode::Read).and_then(|file| read_all(&*file)) {
             Err(Error::NotFound { .. }) => {
@@ -127,7 +127,7 @@ impl CheckpointManifest {
     }
 
     /// Reads every file and compares its checksum.
-    pub(super) fn verify(&self, disk: &dyn Disk, dir: &Path) -> Result<()> {
+    pub(crate) fn verify(&self, disk: &dyn Disk, dir: &Path) -> Result<()> {
         for file in &self.files {
             let path = dir.join(&file.path);
             if hash(&*disk.open(&path, OpenMode::Read)?)? != file.xxh3 {

@@ -15,10 +15,12 @@
 mod checkpoint;
 mod database;
 mod engine;
+mod examine;
 mod generation;
 mod import;
-mod journal;
+pub(crate) mod journal;
 mod memtables;
+pub(crate) mod mirror;
 mod pointer;
 mod restore;
 mod store;
@@ -26,6 +28,8 @@ mod view;
 mod watch;
 
 pub use engine::FjallEngine;
+pub(crate) use examine::{Examined, examine};
+pub(crate) use pointer::sync_dir;
 pub use store::FjallData;
 
 use std::path::Path;

@@ -5,6 +5,7 @@
 //! sync nothing is acknowledged any more: [`AppendOnlyLogStorage::poisoned`] tells, the process ends.
 
 mod core;
+mod examine;
 mod frame;
 mod group;
 mod handle;
@@ -19,6 +20,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+pub(crate) use self::examine::{Examined, examine, files};
 
 use self::core::Core;
 use self::frame::Place;

@@ -26,6 +26,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+pub(crate) use self::mark::spoiled_marks;
+
 use self::core::Core;
 use self::database::Database;
 use self::group::Group;
@@ -40,7 +42,9 @@ use crate::disk::Disk;
 use crate::{Error, Result};
 
 /// The directory of the database, within that of the log.
-const DATABASE: &str = "db";
+pub(crate) const DATABASE: &str = "db";
+/// What a log leaves in its directory.
+pub(crate) const FILES: [&str; 2] = [DATABASE, mark::NAME];
 
 /// The log of a node in a Fjall database.
 ///

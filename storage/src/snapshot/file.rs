@@ -72,6 +72,17 @@ pub struct FileSnapshots {
     shared: Arc<Shared>,
 }
 
+/// Reads all of a snapshot file and compares every checksum; changes nothing.
+///
+/// # Errors
+/// [`Error::Corrupt`] and [`Error::Format`] for what cannot be used, or what the disk answers.
+pub(crate) fn verify_file(disk: &dyn Disk, path: &Path) -> Result<SnapshotInfo> {
+    let unnamed =
+        || Error::Corrupt { path: path.to_owned(), offset: 0, what: "name of a snapshot".to_owned() };
+    let id = shared::id_in(path).ok_or_else(unnamed)?;
+    ContentReader::open(disk.open(path, OpenMode::Read)?, Arc::default(), path.to_owned(), id)?.verify()
+}
+
 impl FileSnapshots {
     /// Opens the store of a directory, made when absent.
     ///

@@ -15,6 +15,8 @@ mod data_fjall;
 mod data_full;
 mod data_kill;
 mod data_model;
+mod doctor;
+mod doctor_migrate;
 mod log;
 mod log_crash;
 mod log_damage;

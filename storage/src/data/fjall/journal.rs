@@ -37,7 +37,7 @@ const CURRENT_BYTES: usize = 25;
 
 /// Where a journal's last sound batch ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct JournalEnd {
+pub(crate) struct JournalEnd {
     /// The number in its name.
     pub(super) number: u64,
     pub(super) bytes: u64,
@@ -47,7 +47,7 @@ pub(super) struct JournalEnd {
 ///
 /// # Errors
 /// [`Error::Corrupt`] for a journal with damage inside.
-pub(super) fn inspect(dir: &Path) -> Result<Vec<JournalEnd>> {
+pub(crate) fn inspect(dir: &Path) -> Result<Vec<JournalEnd>> {
     let mut found = Vec::new();
     for (number, path) in journals(dir)? {
         let bytes = read_data(&path)?;
@@ -85,7 +85,7 @@ pub(super) fn copy_batches(journal: &Path, sequences: &Range<u64>, into: &mut Ve
 }
 
 /// Compares the version file of each tree with its checksum.
-pub(super) fn check_versions(dir: &Path) -> Result<()> {
+pub(crate) fn check_versions(dir: &Path) -> Result<()> {
     let trees = dir.join("keyspaces");
     let entries = match std::fs::read_dir(&trees) {
         Ok(entries) => entries,
@@ -143,7 +143,7 @@ pub(super) fn journals(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
 }
 
 /// A file up to the end of its last data: a journal is extended by a hole far ahead.
-fn read_data(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_data(path: &Path) -> Result<Vec<u8>> {
     use rustix::fs::{SeekFrom, seek};
     let fail = |error| Error::io("read", path, error);
     let file = File::open(path).map_err(fail)?;

@@ -94,7 +94,7 @@ fn write_line(path: &Path, kind: &str, numbers: &[u64]) -> Result<()> {
 }
 
 /// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|file| file.sync_all()).map_err(|error| Error::io("fsync", dir, error))
 }
 

@@ -87,7 +87,7 @@ impl FjallData {
 }
 
 /// Compares the journals of the generation that is to serve with what a clean close left.
-fn check_journals(dir: &Path, number: u64) -> Result<()> {
+pub(super) fn check_journals(dir: &Path, number: u64) -> Result<()> {
     let path = generation_dir(dir, number);
     let journals = journal::inspect(&path)?;
     if journals.is_empty() {

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::{Error, Result};
 
-const NAME: &str = "mark";
+pub(super) const NAME: &str = "mark";
 const MAGIC: [u8; 8] = *b"odgmmark";
 const VERSION: u32 = 1;
 const SLOT: usize = 512;
@@ -67,16 +67,54 @@ impl Slot {
     }
 }
 
+/// The newer sound slot, and where those are that are damaged.
+fn slots(file: &dyn DiskFile, path: &Path) -> Result<(Option<Slot>, Vec<u64>)> {
+    let mut newest: Option<Slot> = None;
+    let mut bad = Vec::new();
+    for offset in [0, PAGE] {
+        let mut bytes = [0; SLOT];
+        file.read_at(&mut bytes, offset)?;
+        match Slot::decode(&bytes) {
+            Ok(Some(slot)) => newest = newest.filter(|other| other.counter > slot.counter).or(Some(slot)),
+            Ok(None) if bytes == [0; SLOT] => {}
+            Ok(None) => bad.push(offset),
+            Err(found) => {
+                let (found, supported) = (found.to_string(), VERSION.to_string());
+                return Err(Error::Format { path: path.to_owned(), found, supported });
+            }
+        }
+    }
+    Ok((newest, bad))
+}
+
+fn corrupt(path: &Path, offset: u64, what: &str) -> Error {
+    Error::Corrupt { path: path.to_owned(), offset, what: format!("{what}, groups: all") }
+}
+
+/// The damaged slots of a log's mark whose other slot is sound; changes nothing.
+///
+/// # Errors
+/// [`Error::Corrupt`] when there is no sound slot, [`Error::Format`], or what the disk answers.
+pub(crate) fn spoiled_marks(disk: &dyn Disk, dir: &Path) -> Result<Vec<Error>> {
+    let path = dir.join(NAME);
+    let file = match disk.open(&path, OpenMode::Read) {
+        Err(Error::NotFound { .. }) => return Err(corrupt(&path, 0, "durability mark, which is missing")),
+        opened => opened?,
+    };
+    match slots(&*file, &path)? {
+        (None, bad) => Err(corrupt(&path, bad.first().copied().unwrap_or(0), "durability mark")),
+        (Some(_), bad) => {
+            Ok(bad.into_iter().map(|offset| corrupt(&path, offset, "slot of the durability mark")).collect())
+        }
+    }
+}
+
 impl Mark {
     /// Opens the mark in a log's directory; makes one when the database is `fresh`, which means that it
     /// was never there.
     pub(super) fn open(disk: &dyn Disk, dir: &Path, fresh: bool) -> Result<Mark> {
         let path = dir.join(NAME);
-        let corrupt = |offset: u64, what: &str| Error::Corrupt {
-            path: path.clone(),
-            offset,
-            what: format!("{what}, groups: all"),
-        };
+        let corrupt = |offset: u64, what: &str| corrupt(&path, offset, what);
         let file = match disk.open(&path, OpenMode::Write) {
             Err(Error::NotFound { .. }) if fresh => {
                 let file = disk.open(&path, OpenMode::CreateNew)?;
@@ -86,21 +124,7 @@ impl Mark {
             Err(Error::NotFound { .. }) => return Err(corrupt(0, "durability mark, which is missing")),
             opened => opened?,
         };
-        let mut newest: Option<Slot> = None;
-        let mut bad = Vec::new();
-        for offset in [0, PAGE] {
-            let mut bytes = [0; SLOT];
-            file.read_at(&mut bytes, offset)?;
-            match Slot::decode(&bytes) {
-                Ok(Some(slot)) => newest = newest.filter(|other| other.counter > slot.counter).or(Some(slot)),
-                Ok(None) if bytes == [0; SLOT] => {}
-                Ok(None) => bad.push(offset),
-                Err(found) => {
-                    let (found, supported) = (found.to_string(), VERSION.to_string());
-                    return Err(Error::Format { path, found, supported });
-                }
-            }
-        }
+        let (newest, bad) = slots(&*file, &path)?;
         let slot = match (newest, bad.first()) {
             (Some(slot), Some(&offset)) => {
                 let error = corrupt(offset, "slot of the durability mark");
