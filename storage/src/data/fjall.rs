@@ -3,10 +3,11 @@
 //! A [`FjallEngine`] belongs to a node: its shards share a block cache and a budget for memtables.
 //! What this module holds to, and why:
 //! - Memtables are rotated by `memtables` alone, never by fjall, whose own rotation can fill the queue
-//!   that its workers drain, and has no limit over databases. Each database has two workers.
+//!   that its workers drain, and has no limit over databases. Each database has two workers or more.
 //! - Everything is read through a snapshot of the database, taken when a batch is complete: reads
 //!   beside it, or a snapshot taken at another moment, may see half a batch.
 //! - The journal keeps its compression on: with it a torn tail is cut and does not stop an open.
+//! - Journals and versions are checked before fjall opens them: it drops what follows damage without a word.
 //! - A directory is opened with a journal in it, be it empty: without one sequence numbers start anew.
 //!
 //! A store's directory holds generations, each a fjall database, and a pointer to the one that serves

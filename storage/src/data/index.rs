@@ -259,13 +259,8 @@ pub(super) fn follow(
     for index in indexes.iter().filter(kept) {
         let value = |row: Option<&Bytes>| row.and_then(|row| extract(&index.pointer, row));
         let (before, after) = (value(before), value(after));
-        match (&before, &after) {
-            // An index under construction may not have come to the row yet.
-            (Some(old), Some(new)) if old == new && index.progress != Progress::Ready => {
-                put_row(batch, index.id, key, new)?;
-            }
-            _ => change(batch, index.id, key, before.as_ref(), after.as_ref())?,
-        }
+        // A row that an index under construction has not come to yet gets in when it does.
+        change(batch, index.id, key, before.as_ref(), after.as_ref())?;
     }
     Ok(())
 }

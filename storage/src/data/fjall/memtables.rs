@@ -13,12 +13,15 @@ use crate::data::Keyspace;
 
 /// A memtable of this size is written whatever the budget: a journal to replay stays short.
 const LARGE_BYTES: u64 = 16 << 20;
-/// The budget is not enforced by memtables smaller than this: their tables would be too many.
+/// The budget is not enforced by memtables smaller than this, as their tables would be too many; unless
+/// there are so many memtables that it could not be kept otherwise.
 const SMALL_BYTES: u64 = 256 << 10;
 /// A memtable that saw no write for this long is written, so that its journal can go.
 const IDLE: Duration = Duration::from_secs(30);
 /// Journals of a database from which on all its memtables are written, to let the oldest go.
 const MANY_JOURNALS: usize = 3;
+/// Flushed memtables below this are left to the next rotation of their shard.
+const KEPT_BYTES: u64 = 1 << 20;
 /// Sealed memtables of a keyspace that wait for the disk; fjall makes writers sleep at four.
 const SEALED_LIMIT: usize = 2;
 /// Written bytes after which the thread looks again.
@@ -157,11 +160,21 @@ impl WriteBuffers {
         }
     }
 
+    /// Flushed memtables of a shard below this stay until its next rotation. Many shards with little each
+    /// are asked for it too when the node is over its budget.
+    fn least_kept(&self, shards: usize) -> u64 {
+        if self.held_bytes() <= self.budget {
+            return KEPT_BYTES;
+        }
+        KEPT_BYTES.min(self.budget / 4 / (shards as u64 + 1))
+    }
+
     /// Measures all memtables and rotates those that must go.
     fn look(&self, watch: &mut Watch) {
         let mut known = self.generations();
         known.retain(|generation| generation.strong_count() > 0);
         let generations: Vec<_> = known.iter().filter_map(Weak::upgrade).collect();
+        let least_kept = self.least_kept(generations.len());
         let (mut held, mut pending) = (0, 0);
         let mut candidates = Vec::new();
         let now = Instant::now();
@@ -185,16 +198,17 @@ impl WriteBuffers {
                     candidates.push((sizes, generation, keyspace));
                 }
             }
-            if watch.may_release(id(generation), kept, now) {
+            if watch.may_release(id(generation), kept, least_kept, now) {
                 generation.release_memtables();
             }
         }
         watch.forget_unseen(now);
         self.held.store(held, Ordering::Relaxed);
         self.pending.store(pending, Ordering::Relaxed);
+        let small = SMALL_BYTES.min(self.budget / 2 / (candidates.len() as u64 + 1));
         candidates.sort_unstable_by_key(|&(sizes, ..)| std::cmp::Reverse(sizes.active));
         for (sizes, generation, keyspace) in candidates {
-            if pending <= self.budget || sizes.active < SMALL_BYTES {
+            if pending <= self.budget || sizes.active < small {
                 break;
             }
             rotate(generation, keyspace, watch.see(id(generation), keyspace, sizes, now), sizes);

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use super::database::MemtableSizes;
 use crate::data::Keyspace;
 
-/// Flushed memtables below this are left to the next rotation.
-const KEPT_BYTES: u64 = 1 << 20;
-/// How often they are asked for while a view holds them.
+/// How often flushed memtables are asked for while a view holds them.
 const RELEASE_PAUSE: Duration = Duration::from_secs(5);
 /// How soon after they were flushed.
 const RELEASE_DELAY: Duration = Duration::from_millis(20);
@@ -59,14 +57,15 @@ impl Watch {
         seen
     }
 
-    /// Whether a generation that keeps so many flushed bytes in memory is to let go of them now.
-    pub(super) fn may_release(&mut self, generation: usize, kept: u64, now: Instant) -> bool {
-        if kept < KEPT_BYTES {
+    /// Whether a generation that keeps so many flushed bytes in memory is to let go of them now; fewer
+    /// than `least` are not asked for.
+    pub(super) fn may_release(&mut self, generation: usize, kept: u64, least: u64, now: Instant) -> bool {
+        if kept < least {
             self.releases.remove(&generation);
             return false;
         }
         let &mut (due, before) = self.releases.entry(generation).or_insert((now + RELEASE_DELAY, kept));
-        let grown = kept > before + KEPT_BYTES;
+        let grown = kept > before + least;
         if now < due && !grown {
             return false;
         }
