@@ -16,6 +16,7 @@ use crate::child;
 use crate::data_fjall::wait_until;
 
 const WORKERS: &str = "ODGM_BUDGET_WORKERS";
+const SHARDS: u64 = 64;
 const ROW_BYTES: usize = 8 << 10;
 
 fn noise(seed: u64, bytes: usize) -> Vec<u8> {
@@ -48,12 +49,12 @@ fn one_worker_is_refused_with_the_reason() {
     }
 }
 
-/// In a process of its own: 64 shards (16 in the short form), all written to by two threads.
+/// In a process of its own: 64 shards, all written to by two threads.
 #[test]
 fn child() {
     let Ok(workers) = std::env::var(WORKERS) else { return };
-    let total = child::number("ODGM_BUDGET_BYTES", 24 << 20);
-    let (shard_count, budget): (u64, u64) = if total > 1 << 30 { (64, 256 << 20) } else { (16, 8 << 20) };
+    let total = child::number("ODGM_BUDGET_BYTES", 48 << 20);
+    let budget: u64 = if total > 1 << 30 { 256 << 20 } else { 12 << 20 };
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let options = DataOptions {
         cache_bytes: 16 << 20,
@@ -63,7 +64,7 @@ fn child() {
     };
     let engine = FjallEngine::new(&options).unwrap();
     let shards: Vec<Arc<FjallData>> =
-        (0..shard_count).map(|n| engine.open(&dir.path().join(n.to_string())).unwrap()).collect();
+        (0..SHARDS).map(|n| engine.open(&dir.path().join(n.to_string())).unwrap()).collect();
     let (idle, begun) = (memory("VmRSS:"), Instant::now());
     let rows = total / ROW_BYTES as u64;
     let (next, most) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -76,9 +77,9 @@ fn child() {
                         return;
                     }
                     let mut batch = WriteBatch::default();
-                    let keyspace = Keyspace::ALL[(n / shard_count) as usize % 4];
+                    let keyspace = Keyspace::ALL[(n / SHARDS) as usize % 4];
                     batch.put(keyspace, n.to_be_bytes().to_vec(), noise(n, ROW_BYTES));
-                    shards[(n % shard_count) as usize].write(batch, Durability::Later).unwrap();
+                    shards[(n % SHARDS) as usize].write(batch, Durability::Later).unwrap();
                     most.fetch_max(engine.memtable_bytes(), Ordering::Relaxed);
                 }
             });
@@ -92,7 +93,7 @@ fn child() {
     }
     let (most, peak) = (most.into_inner(), memory("VmHWM:"));
     println!(
-        "{workers} workers, {shard_count} shards: {} MiB in {:.1} s; budget {} MiB, memtables at most {} MiB, \
+        "{workers} workers, {SHARDS} shards: {} MiB in {:.1} s; budget {} MiB, memtables at most {} MiB, \
          resident idle {} MiB, at most {} MiB",
         total >> 20,
         took.as_secs_f64(),
