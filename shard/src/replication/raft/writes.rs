@@ -43,6 +43,15 @@ struct Waiter {
     admitted: Admitted,
 }
 
+impl Waiter {
+    /// Gives the bytes back before the answer: whoever has it may submit as much again.
+    fn answer(self, outcome: Result<Outcome>) {
+        drop(self.admitted);
+        // Whoever gave up waiting is gone.
+        let _ = self.reply.send(outcome);
+    }
+}
+
 /// Bytes of the shard's budget, given back when dropped.
 struct Admitted {
     bytes: u64,
@@ -268,8 +277,7 @@ fn answer<R: Runtime>(done: Option<Done<R>>) {
                 return fail(waiting, &error);
             }
             for (waiter, outcome) in waiting.into_iter().zip(outcomes) {
-                // Whoever gave up waiting is gone.
-                let _ = waiter.reply.send(Ok(outcome));
+                waiter.answer(Ok(outcome));
             }
         }
         Some(Err(error)) => fail(waiting, &refusal(error)),
@@ -279,7 +287,7 @@ fn answer<R: Runtime>(done: Option<Done<R>>) {
 
 fn fail(waiting: Vec<Waiter>, error: &Error) {
     for waiter in waiting {
-        let _ = waiter.reply.send(Err(error.clone()));
+        waiter.answer(Err(error.clone()));
     }
 }
 
