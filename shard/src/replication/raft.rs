@@ -25,7 +25,11 @@ mod suite;
 mod types;
 mod writes;
 
+#[cfg(feature = "sim")]
+pub(crate) use encode::decode_vote;
 pub use options::{RaftOptions, ReadMode};
 pub use router::{RAFT_MESSAGE, RaftRouter};
 pub use shard::{Progress, RaftParts, RaftShard};
 pub use snapshot::ReplicaData;
+#[cfg(feature = "sim")]
+pub(crate) use types::Vote;

@@ -23,6 +23,7 @@ use super::snapshot::SnapshotSet;
 use super::state_machine::{Growth, ReplicaState, StateMachine};
 use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, writes};
 use crate::object::{GroupId, NodeId, ReplicaId};
+use crate::planted::{Bug, planted};
 use crate::replication::{ChangeSink, Role, ShardState, ShardStatus};
 use crate::runtime::Runtime;
 use crate::state::{Command, ObjectView, Outcome, Position};
@@ -120,7 +121,8 @@ impl<R: Runtime> RaftShard<R> {
             streams: Arc::new(AtomicU64::new(R::random())),
         };
         // Without a vote on disk it never followed anybody, so it granted no lease.
-        let embargo = log.vote().map(|_| started + options.embargo());
+        let embargo = log.vote().filter(|_| !planted(Bug::NoBootEmbargo));
+        let embargo = embargo.map(|_| started + options.embargo());
         let machine = StateMachine::<R>::new(state.clone(), sink, started);
         let log = Log::<R>::new(log, state.snapshots.restorable());
         let raft = match Raft::<R>::new(

@@ -1,0 +1,1 @@
+//! The checker of linearizability, on histories known good and bad.

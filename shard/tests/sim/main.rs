@@ -1,0 +1,4 @@
+//! The simulation: clean seeds, planted bugs, and its own parts.
+
+mod checker;
+mod seeds;
