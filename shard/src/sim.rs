@@ -49,7 +49,7 @@ use crate::planted;
 /// How long a healed cluster may take until all its groups serve and all replicas are equal.
 const HEALING: Duration = Duration::from_secs(40);
 /// How long clients go on after the faults have ended.
-const AFTERWARDS: Duration = Duration::from_secs(2);
+const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// Runs a plan to its end, or to its first violation. `verbose` keeps a trace, which changes nothing else.
 pub fn run(plan: &Plan, verbose: bool) -> Report {

@@ -289,14 +289,13 @@ impl Client {
     /// Watches the events of the group for as long as the result lives.
     pub(crate) fn watch_events(&self) -> Option<Box<dyn Declaration>> {
         let key = self.keys.shard(Plane::Event, &self.cluster.around.collection, partition(self.group));
-        let (watch, at, keys, subscriber) =
-            (self.cluster.around.watch.clone(), self.at(), self.keys.clone(), self.number);
+        let (watch, at, keys) = (self.cluster.around.watch.clone(), self.at(), self.keys.clone());
         let handler = Arc::new(move |sample: odgm_transport::session::Sample| {
             let Some((_, _, key)) = keys.parse(Plane::Event, sample.key.as_str()) else { return };
             let Some(numbers) = sample.attachment.as_ref().and_then(Attachment::decode) else { return };
             let value = sample.payload.as_deref().map(text_of);
             let (object, revision) = (key.object.as_str().to_owned(), numbers.revision);
-            watch.see(at, Seen::Event { subscriber, revision, object, value });
+            watch.see(at, Seen::Event { revision, object, value });
         });
         self.session.subscribe(&key, handler).ok()
     }

@@ -250,6 +250,11 @@ impl Cluster {
         state.armed.insert(id, call);
     }
 
+    /// Lets a disk grow again, whether its process runs or not.
+    pub(crate) fn make_room(&self, id: u64) {
+        self.lock().nodes.get_mut(&id).expect("it is one of them").set_room(None);
+    }
+
     /// Begins a rebuild, of which there is one at a time: the new id of the replicas.
     pub(crate) fn begin_rebuild(&self, id: u64) -> Option<(u64, u64)> {
         let mut state = self.lock();
@@ -289,7 +294,7 @@ impl Cluster {
         let now = world::now();
         state.down.values_mut().for_each(|at| *at = (*at).min(now + Duration::from_millis(100)));
         for node in state.nodes.values_mut() {
-            node.disk.set_capacity(u64::MAX);
+            node.set_room(None);
             node.disk.clear_fault();
             if let Some(process) = &node.process {
                 process.disk_delay.store(0, std::sync::atomic::Ordering::Relaxed);

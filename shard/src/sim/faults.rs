@@ -209,7 +209,7 @@ async fn strike(cluster: &Arc<Cluster>, kind: Kind, until: Duration) {
 /// How messages travel from now on.
 fn set_network(cluster: &Arc<Cluster>, kinds: &[Kind]) {
     let mut faults = Faults { scope: Scope::Publications, ..Faults::default() };
-    let mut has = |kind: Kind| {
+    let has = |kind: Kind| {
         let chosen = kinds.contains(&kind) && world::one_in(2);
         if chosen {
             cluster.fired(kind);
@@ -289,19 +289,15 @@ fn pause(cluster: &Arc<Cluster>, node: u64, until: Duration) {
 }
 
 fn disk_full(cluster: &Arc<Cluster>, node: u64, until: Duration) {
-    let disk = cluster.with_node(node, |node| {
-        node.tainted = true;
-        let used = node.disk.used_bytes();
-        node.disk.set_capacity(used + world::below(64 << 10));
-    });
-    if disk.is_none() {
+    let filled = cluster.with_node(node, |node| node.set_room(Some(world::below(64 << 10))));
+    if filled.is_none() {
         return;
     }
     cluster.fired(Kind::DiskFull);
     let (cluster, span) = (cluster.clone(), ms(200, 3_000));
     beside(async move {
         wait_at_most(span, until).await;
-        cluster.with_node(node, |node| node.disk.set_capacity(u64::MAX));
+        cluster.make_room(node);
     });
 }
 

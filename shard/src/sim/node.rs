@@ -42,7 +42,8 @@ const IDLE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(crate) struct Running {
     pub(crate) shard: Arc<Shard>,
-    pub(crate) object: Arc<ObjectShard<SimulatedRuntime>>,
+    /// Answers clients for as long as it is held.
+    _object: Arc<ObjectShard<SimulatedRuntime>>,
     pub(crate) data: Arc<CrashingData>,
 }
 
@@ -115,6 +116,8 @@ pub(crate) struct Node {
     pub(crate) wall_offset: i64,
     /// Something was done to the disk that may end the process.
     pub(crate) tainted: bool,
+    /// Its disk cannot grow.
+    pub(crate) full: bool,
 }
 
 /// Where the nodes are.
@@ -145,6 +148,7 @@ impl Node {
             process: None,
             wall_offset: 0,
             tainted: false,
+            full: false,
         }
     }
 
@@ -166,7 +170,7 @@ impl Node {
             failure: Arc::default(),
             disk_delay: Arc::default(),
         };
-        self.tainted = false;
+        self.tainted = self.full;
         let started = life.enter(|| self.open(&mut process, around));
         if let Err(error) = started {
             *lock(&process.failure) = Some(format!("the process did not start: {error}"));
@@ -246,6 +250,13 @@ impl Node {
         Ok(())
     }
 
+    /// Lets the disk grow by this much from now on, or by anything.
+    pub(crate) fn set_room(&mut self, bytes: Option<u64>) {
+        self.full = bytes.is_some();
+        self.tainted |= self.full;
+        self.disk.set_capacity(bytes.map_or(u64::MAX, |bytes| self.disk.used_bytes() + bytes));
+    }
+
     /// Ends the process; what it had not synced is lost when the power goes, and is not when it is killed.
     pub(crate) fn stop(&mut self, around: &Surroundings, power: Power) {
         let Some(process) = self.process.take() else { return };
@@ -276,6 +287,7 @@ impl Node {
     /// Empties the disk; the replicas that come back are others.
     pub(crate) fn wipe(&mut self, around: &Surroundings, replica: u64) {
         self.disk = SimDisk::new(world::random());
+        self.full = false;
         self.remains.clear();
         self.replica = replica;
         for group in 1..=around.plan.shards {
@@ -358,7 +370,7 @@ impl Starting {
             events,
             session: front,
         })?;
-        Ok(Running { shard, object, data })
+        Ok(Running { shard, _object: object, data })
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use odgm_transport::timer::{BoxFuture, Timer};
 use openraft_rt::{AsyncRuntime, OptionalSend};
-use openraft_rt_sim::{SimInstant, SimJoinError, SimRuntime, SimSleep, SimTimeout, SimWatch};
+use openraft_rt_sim::{SimJoinError, SimRuntime, SimSleep, SimTimeout, SimWatch};
 use openraft_rt_tokio::{TokioMpsc, TokioMutex, TokioOneshot};
 use tokio::sync::oneshot;
 
@@ -105,6 +105,7 @@ impl Sub for LifeInstant {
 }
 
 /// Waits for a task.
+#[derive(Debug)]
 pub struct JoinHandle<T>(oneshot::Receiver<T>);
 
 impl<T> Future for JoinHandle<T> {
@@ -234,10 +235,4 @@ impl Timer for LifeTimer {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         life::spawn(self.0.clone(), task);
     }
-}
-
-/// When the clock stands at a moment, for sleeping until it.
-pub(crate) fn at(moment: Duration) -> SimSleep {
-    let now = <SimInstant as openraft_rt::Instant>::now();
-    SimRuntime::sleep_until(now + moment.saturating_sub(world::now()))
 }

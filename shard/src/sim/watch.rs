@@ -81,13 +81,8 @@ pub(crate) enum Seen {
     Changed {
         changes: Vec<Change>,
     },
-    /// The replica began to serve, or ceased to.
-    Serves {
-        serving: bool,
-    },
     /// A client saw an event.
     Event {
-        subscriber: u64,
         revision: u64,
         object: String,
         value: Option<String>,

@@ -1,4 +1,5 @@
 //! The simulation: clean seeds, planted bugs, and its own parts.
 
 mod checker;
+mod planted;
 mod seeds;

@@ -1,5 +1,4 @@
-//! Events are of committed changes, in order: a revision that is above all before comes after them; after a
-//! change of leader the last ones may come again.
+//! Events are of committed changes, and tell them as they were committed, however often they come.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use crate::state::ChangeKind;
 
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    /// By group and revision: what the first subscriber saw.
+    /// By group and revision: what came first.
     seen: BTreeMap<(u64, u64), (String, Option<String>)>,
 }
 
