@@ -37,7 +37,7 @@ struct State {
     /// Nodes whose process ended, and when they come back.
     down: BTreeMap<u64, Duration>,
     /// The call at which a disk will fail.
-    armed: BTreeMap<u64, u64>,
+    armed: BTreeMap<u64, (u64, Kind)>,
     over: bool,
     rebuilding: bool,
     next_replica: u64,
@@ -123,11 +123,11 @@ impl Cluster {
             if rounds.is_multiple_of(25) {
                 state.nodes.values().filter_map(|node| node.process.as_ref()).for_each(|p| p.look_at_disk());
             }
-            let calls: Vec<(u64, u64)> = state.armed.iter().map(|(node, call)| (*node, *call)).collect();
-            for (node, call) in calls {
+            let armed = state.armed.clone();
+            for (node, (call, kind)) in armed {
                 if state.nodes[&node].disk.calls() >= call {
                     state.armed.remove(&node);
-                    *state.fired.entry(Kind::DiskError).or_default() += 1;
+                    *state.fired.entry(kind).or_default() += 1;
                 }
             }
         }
@@ -146,7 +146,8 @@ impl Cluster {
             if !node.tainted || reason.contains("panicked") {
                 self.around.watch.see(Spot { node: id, group: 0 }, Seen::Failed { reason });
             }
-            node.stop(&self.around, Power::Kept);
+            let power = if node.disk.is_dark() { Power::Lost } else { Power::Kept };
+            node.stop(&self.around, power);
             state.down.insert(id, world::now() + RESTART_AFTER);
         }
     }
@@ -241,13 +242,13 @@ impl Cluster {
     }
 
     /// Lets a disk fail a few calls from now.
-    pub(crate) fn arm(&self, id: u64, fault: odgm_storage::disk::Fault) {
+    pub(crate) fn arm(&self, id: u64, kind: Kind, fault: odgm_storage::disk::Fault) {
         let mut state = self.lock();
         let Some(node) = state.nodes.get_mut(&id).filter(|node| node.process.is_some()) else { return };
         node.tainted = true;
         let call = node.disk.calls() + world::between(1, 30);
         node.disk.fail_at(call, fault);
-        state.armed.insert(id, call);
+        state.armed.insert(id, (call, kind));
     }
 
     /// Lets a disk grow again, whether its process runs or not.

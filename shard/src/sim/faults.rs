@@ -36,7 +36,7 @@ pub enum Kind {
     PartialPartition,
     /// The power goes: what was not synced is lost.
     PowerLoss,
-    /// The power goes while bytes were written and not synced: some of them stay, torn.
+    /// The power goes in the midst of a call of the disk: a part of what it writes may stay.
     TornWrite,
     /// The process is killed.
     Kill,
@@ -136,7 +136,8 @@ async fn strike(cluster: &Arc<Cluster>, kind: Kind, until: Duration) {
             let ways = ways(cluster, |from, to| (from, to) == (node, other) || (from, to) == (other, node));
             block(cluster, kind, ways, until);
         }
-        Kind::PowerLoss | Kind::TornWrite => power_loss(cluster, node, kind).await,
+        Kind::PowerLoss => power_loss(cluster, node).await,
+        Kind::TornWrite => cluster.arm(node, kind, Fault::PowerLoss),
         Kind::Kill => {
             if cluster.crash(node, Power::Kept, ms(1, 2_000)) {
                 cluster.fired(kind);
@@ -167,7 +168,7 @@ async fn strike(cluster: &Arc<Cluster>, kind: Kind, until: Duration) {
                 cluster.fired(kind);
             }
         }
-        Kind::DiskError => cluster.arm(node, if world::one_in(5) { Fault::PowerLoss } else { Fault::Io }),
+        Kind::DiskError => cluster.arm(node, kind, Fault::Io),
         Kind::DiskFull => disk_full(cluster, node, until),
         Kind::SlowDisk => {
             let micros = world::between(5_000, 300_000);
@@ -252,21 +253,17 @@ fn block(cluster: &Arc<Cluster>, kind: Kind, ways: Vec<(u64, u64)>, until: Durat
     });
 }
 
-async fn power_loss(cluster: &Arc<Cluster>, node: u64, kind: Kind) {
-    // Torn is what was under way: wait for that, and no longer than it takes.
-    for _ in 0..20 {
-        let unsynced = cluster.with_node(node, |node| node.disk.unsynced_bytes()).unwrap_or(0);
-        if kind == Kind::PowerLoss || unsynced > 0 {
-            if cluster.crash(node, Power::Lost, ms(1, 2_000)) {
-                cluster.fired(kind);
-            }
-            return;
-        }
-        SimulatedRuntime::sleep(Duration::from_micros(137)).await;
+/// The power of a node goes: now, or shortly after it has queued a vote, which is when it matters most.
+async fn power_loss(cluster: &Arc<Cluster>, node: u64) {
+    if world::one_in(2) {
+        let voted = cluster.around.watch.next_vote(node);
+        // Nobody may vote in time: then now.
+        let _ = SimulatedRuntime::timeout(ms(10, 1_000), voted).await;
+        SimulatedRuntime::sleep(Duration::from_micros(world::between(1, 1_500))).await;
     }
-    // Writes are synced in one step of the committer: cut that one in the middle.
-    cluster.arm(node, Fault::PowerLoss);
-    cluster.fired(Kind::TornWrite);
+    if cluster.crash(node, Power::Lost, ms(1, 2_000)) {
+        cluster.fired(Kind::PowerLoss);
+    }
 }
 
 fn pause(cluster: &Arc<Cluster>, node: u64, until: Duration) {

@@ -5,6 +5,7 @@ mod availability;
 mod committed;
 mod convergence;
 mod durable;
+mod elected;
 mod election_safety;
 mod events;
 mod exactly_once;
@@ -44,6 +45,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::<votes::Votes>::default(),
         Box::<election_safety::ElectionSafety>::default(),
+        Box::<elected::DurablyElected>::default(),
         Box::new(leader_append_only::LeaderAppendOnly),
         Box::<log_matching::LogMatching>::default(),
         Box::new(leader_completeness::LeaderCompleteness),

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use odgm_storage::log::LogPosition;
+use tokio::sync::oneshot;
 
 use super::history::Operation;
 use super::invariant::{self, Invariant};
@@ -227,6 +228,8 @@ struct Inner {
     invariants: Vec<Box<dyn Invariant>>,
     violation: Option<Violation>,
     trace: VecDeque<String>,
+    /// Who waits for the next vote of a node.
+    ambushes: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
 impl fmt::Debug for Watch {
@@ -239,7 +242,7 @@ impl Watch {
     pub(crate) fn new(copies: usize, verbose: bool) -> Self {
         let facts = Facts { copies, ..Facts::default() };
         let invariants = invariant::all();
-        let inner = Inner { facts, invariants, violation: None, trace: VecDeque::new() };
+        let inner = Inner { facts, invariants, violation: None, trace: VecDeque::new(), ambushes: BTreeMap::new() };
         Watch { inner: Mutex::new(inner), verbose }
     }
 
@@ -270,7 +273,20 @@ impl Watch {
                 }
             }
         }
+        if matches!(seen, Seen::Voted { .. })
+            && let Some(waiting) = inner.ambushes.remove(&at.node)
+        {
+            // Whoever waited may have given up.
+            let _ = waiting.send(());
+        }
         inner.facts.learn(at, seen);
+    }
+
+    /// Completes when a node queues its next vote.
+    pub(crate) fn next_vote(&self, node: u64) -> oneshot::Receiver<()> {
+        let (sender, voted) = oneshot::channel();
+        self.lock().ambushes.insert(node, sender);
+        voted
     }
 
     /// A line of the trace.

@@ -123,6 +123,11 @@ impl SimDisk {
         self.state().fault = None;
     }
 
+    /// Whether a [`Fault::PowerLoss`] has struck: nothing works until [`SimDisk::crash`].
+    pub fn is_dark(&self) -> bool {
+        self.state().dark
+    }
+
     /// Bytes that all files together have now.
     pub fn used_bytes(&self) -> u64 {
         self.state().used()
