@@ -3,6 +3,7 @@
 //! This folder is the only place that names openraft. What leaves it are the types of this crate; what is
 //! written to disk or sent has its own encoding, described in `docs/formats/raft.md`.
 
+mod clocks;
 mod encode;
 #[cfg(test)]
 mod golden;

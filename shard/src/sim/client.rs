@@ -252,10 +252,7 @@ impl Client {
                 reply::Answer::Sample(sample) if read => {
                     let Some(record) = decode_record(&sample) else { continue };
                     let value = text_of(&record.value.payload);
-                    return (
-                        true,
-                        Attempt::Decided(Answer::Value { value, revision: record.revision }),
-                    );
+                    return (true, Attempt::Decided(Answer::Value { value, revision: record.revision }));
                 }
                 reply::Answer::Sample(sample) => {
                     let Some(done) = decode_done(&sample) else { continue };

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use odgm_storage::Result;
 use odgm_storage::data::{
-    ApplicationDataStorage, DataImport, DataStatistics, DataView, Direction, Durability, Keyspace, MemoryData,
-    WriteBatch, Writer,
+    ApplicationDataStorage, DataImport, DataStatistics, DataView, Direction, Durability, Keyspace,
+    MemoryData, WriteBatch, Writer,
 };
 use xxhash_rust::xxh3::Xxh3;
 

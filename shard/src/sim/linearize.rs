@@ -155,7 +155,9 @@ fn step(object: &Object, operation: &Operation) -> Option<Object> {
             bound(object, *revision)
         }
         (Action::Read, Answer::Absent) => (!present).then(|| object.clone()),
-        (Action::Put { condition: Wanted::Present, .. }, Answer::Absent) => (!present).then(|| object.clone()),
+        (Action::Put { condition: Wanted::Present, .. }, Answer::Absent) => {
+            (!present).then(|| object.clone())
+        }
         (Action::Put { condition: Wanted::Absent, .. }, Answer::Exists { revision }) => {
             present.then_some(())?;
             bound(object, *revision)

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use odgm_storage::Result;
-use odgm_storage::log::{
-    Durable, EntryKind, LogEntry, LogPosition, LogState, LogStatistics, RaftLogStorage,
-};
+use odgm_storage::log::{Durable, EntryKind, LogEntry, LogPosition, LogState, LogStatistics, RaftLogStorage};
 use odgm_storage::snapshot::RaftSnapshotStorage;
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;

@@ -194,10 +194,7 @@ impl Node {
         let log = AppendLog::open_stepped(disk.clone(), Path::new("/log"), options)?;
         process.log = Some(log.clone());
         let wake = Arc::new(Notify::new());
-        life::spawn(
-            Life::current(),
-            Box::pin(commit(log.clone(), wake.clone(), process.disk_delay.clone())),
-        );
+        life::spawn(Life::current(), Box::pin(commit(log.clone(), wake.clone(), process.disk_delay.clone())));
 
         let timer = Arc::new(LifeTimer(Life::current()));
         let cluster = around.network.session(&name(self.id));
@@ -361,7 +358,8 @@ impl Starting {
             root: "odgm".to_owned(),
             collection: around.collection.clone(),
             partition: partition(at.group),
-            partitions: u32::try_from(around.plan.shards).map_err(|error| Error::Invalid(error.to_string()))?,
+            partitions: u32::try_from(around.plan.shards)
+                .map_err(|error| Error::Invalid(error.to_string()))?,
             incarnation: *b"the-incarnation!",
             limits: Limits { timeout: SERVER_PATIENCE, ..Limits::default() },
             budget,

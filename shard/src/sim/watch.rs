@@ -242,7 +242,8 @@ impl Watch {
     pub(crate) fn new(copies: usize, verbose: bool) -> Self {
         let facts = Facts { copies, ..Facts::default() };
         let invariants = invariant::all();
-        let inner = Inner { facts, invariants, violation: None, trace: VecDeque::new(), ambushes: BTreeMap::new() };
+        let inner =
+            Inner { facts, invariants, violation: None, trace: VecDeque::new(), ambushes: BTreeMap::new() };
         Watch { inner: Mutex::new(inner), verbose }
     }
 
@@ -263,12 +264,8 @@ impl Watch {
                 if let Err(what) = invariant.see(facts, at, &seen) {
                     let (name, source) = (invariant.name(), invariant.source());
                     let after = world::now();
-                    *violation = Some(Violation {
-                        invariant: name,
-                        source,
-                        what: format!("{at}: {what}"),
-                        after,
-                    });
+                    *violation =
+                        Some(Violation { invariant: name, source, what: format!("{at}: {what}"), after });
                     break;
                 }
             }

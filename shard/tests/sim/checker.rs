@@ -53,20 +53,12 @@ fn bad(history: &[Operation]) {
 
 #[test]
 fn a_read_sees_the_last_write_before_it() {
-    good(&[
-        put(1, (0, 1), "a", done(1)),
-        put(1, (2, 3), "b", done(2)),
-        read(2, (4, 5), value("b", 2)),
-    ]);
+    good(&[put(1, (0, 1), "a", done(1)), put(1, (2, 3), "b", done(2)), read(2, (4, 5), value("b", 2))]);
 }
 
 #[test]
 fn a_stale_read_is_found() {
-    bad(&[
-        put(1, (0, 1), "a", done(1)),
-        put(1, (2, 3), "b", done(2)),
-        read(2, (4, 5), value("a", 1)),
-    ]);
+    bad(&[put(1, (0, 1), "a", done(1)), put(1, (2, 3), "b", done(2)), read(2, (4, 5), value("a", 1))]);
 }
 
 #[test]
@@ -144,9 +136,8 @@ fn two_winners_of_one_condition_are_found() {
 
 #[test]
 fn a_deleted_object_is_absent_until_it_is_put_again() {
-    let history = |answer| {
-        [put(1, (0, 1), "a", done(1)), delete(1, (2, 3), done(2)), read(2, (4, 5), answer)]
-    };
+    let history =
+        |answer| [put(1, (0, 1), "a", done(1)), delete(1, (2, 3), done(2)), read(2, (4, 5), answer)];
     good(&history(Answer::Absent));
     bad(&history(value("a", 1)));
     let mut again = history(Answer::Absent).to_vec();

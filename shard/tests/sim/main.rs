@@ -2,4 +2,5 @@
 
 mod checker;
 mod planted;
+mod regressions;
 mod seeds;

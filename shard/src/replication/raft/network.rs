@@ -28,6 +28,8 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use super::clocks::Clocks;
+use super::encode::Malformed;
 use super::message::{self, Header, Install, InstallState, Kind};
 use super::router::RaftRouter;
 use super::snapshot::SnapshotHandle;
@@ -50,6 +52,8 @@ pub(crate) struct Network<R: Runtime> {
     pub(crate) window_bytes: usize,
     /// Tells the append streams of this process apart.
     pub(crate) streams: Arc<AtomicU64>,
+    /// What the others' clocks show.
+    pub(crate) clocks: Arc<Clocks<R>>,
 }
 
 impl<R: Runtime> Network<R> {
@@ -63,6 +67,7 @@ impl<R: Runtime> Network<R> {
             kind,
             window_bytes: self.window_bytes,
             streams: self.streams.clone(),
+            clocks: self.clocks.clone(),
         }
     }
 }
@@ -90,6 +95,7 @@ pub(crate) struct Peer<R: Runtime> {
     kind: Kind,
     window_bytes: usize,
     streams: Arc<AtomicU64>,
+    clocks: Arc<Clocks<R>>,
 }
 
 type Answer = BoxFuture<'static, odgm_transport::Result<Bytes>>;
@@ -119,6 +125,21 @@ impl<R: Runtime> Peer<R> {
         }
     }
 
+    /// What came back for an append, or for a heartbeat with the follower's clock.
+    fn append_result(&self, bytes: Bytes) -> Result<StreamAppendResult<Types<R>>, Malformed> {
+        if self.kind != Kind::Heartbeat {
+            return message::decode_append_result(bytes);
+        }
+        message::decode_append_result(self.hear_clock(bytes)?)
+    }
+
+    /// Notes the clock in front of an answer.
+    fn hear_clock(&self, bytes: Bytes) -> Result<Bytes, Malformed> {
+        let (wall, answer) = message::split_clock(bytes)?;
+        self.clocks.hear(self.target, wall);
+        Ok(answer)
+    }
+
     async fn vote_by(
         &self,
         kind: Kind,
@@ -128,7 +149,8 @@ impl<R: Runtime> Peer<R> {
         let message = message::encode_vote_request(self.header(kind), request);
         let answer = self.request(Class::Control, message, option.hard_ttl()).await;
         let answer = answer.map_err(|error| self.error(RPCTypes::Vote, &error))?;
-        message::decode_vote_response(answer).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+        let response = self.hear_clock(answer).and_then(message::decode_vote_response);
+        response.map_err(|error| RPCError::Network(NetworkError::new(&error)))
     }
 }
 
@@ -189,8 +211,8 @@ where
                     self.bytes -= done.bytes;
                     let answer = answer.map_err(|error| self.peer.error(RPCTypes::AppendEntries, &error));
                     return Some(answer.and_then(|bytes| {
-                        message::decode_append_result(bytes)
-                            .map_err(|error| RPCError::Network(NetworkError::new(&error)))
+                        let result = self.peer.append_result(bytes);
+                        result.map_err(|error| RPCError::Network(NetworkError::new(&error)))
                     }));
                 }
             }

@@ -15,6 +15,7 @@ use openraft_rt::{Instant, WatchReceiver};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::clocks::Clocks;
 use super::inbox::{self, Desk, Raft};
 use super::log::Log;
 use super::network::Network;
@@ -113,12 +114,14 @@ impl<R: Runtime> RaftShard<R> {
         let mailbox = router
             .register(group, replica.0)
             .ok_or_else(|| Error::Invalid(format!("group {group} has a replica on this node already")))?;
+        let clocks = Arc::new(Clocks::default());
         let network = Network {
             router: router.clone(),
             group,
             replica: replica.0,
             window_bytes: options.window_bytes,
             streams: Arc::new(AtomicU64::new(R::random())),
+            clocks: clocks.clone(),
         };
         // Without a vote on disk it never followed anybody, so it granted no lease.
         let embargo = log.vote().filter(|_| !planted(Bug::NoBootEmbargo));
@@ -179,7 +182,7 @@ impl<R: Runtime> RaftShard<R> {
         let (propose, confirm) = (raft.clone(), raft.clone());
         let (token, own) = (until(&stop), options.clone());
         tasks.push(R::spawn(async move {
-            let _ = token.run_until_cancelled(writes::propose(propose, own, proposals)).await;
+            let _ = token.run_until_cancelled(writes::propose(propose, clocks, own, proposals)).await;
         }));
         let (token, own) = (until(&stop), options.clone());
         tasks.push(R::spawn(async move {

@@ -64,8 +64,7 @@ fn of<R: Runtime>(metrics: &RaftMetrics<Types<R>>) -> ShardStatus {
     let named = |replica: u64| (ReplicaId(replica), node(&replica).unwrap_or_default());
     let applied = metrics.last_applied.as_ref().map(position);
     // A leader serves once an entry of its own term is applied: then all that was acknowledged before is.
-    let settled =
-        applied.is_some_and(|at| at.term == metrics.current_term) || planted(Bug::ReadBeforeCommit);
+    let settled = applied.is_some_and(|at| at.term == metrics.current_term) || planted(Bug::ReadBeforeCommit);
     let serves = metrics.state == ServerState::Leader && settled;
     let role = match (&metrics.running_state, metrics.state, metrics.current_leader) {
         (Err(_), ..) | (_, ServerState::Shutdown, _) => Role::Stopped,

@@ -23,10 +23,7 @@ impl Invariant for CommittedStays {
                 let Some(replica) = facts.replicas.get(&at) else { return Ok(()) };
                 for (index, entry) in replica.entries.range(from..) {
                     if committed.get(index) == Some(&entry.term) {
-                        return Err(format!(
-                            "truncates the committed entry {index} of term {}",
-                            entry.term
-                        ));
+                        return Err(format!("truncates the committed entry {index} of term {}", entry.term));
                     }
                 }
             }

@@ -33,10 +33,9 @@ impl Invariant for LocalReads {
                 self.early.insert((at.group, operation.object.clone(), *revision), value.clone());
                 Ok(())
             }
-            Some(other) => Err(format!(
-                "{} showed {value} at revision {revision}, which is {other:?}",
-                operation.object
-            )),
+            Some(other) => {
+                Err(format!("{} showed {value} at revision {revision}, which is {other:?}", operation.object))
+            }
         }
     }
 
@@ -46,7 +45,9 @@ impl Invariant for LocalReads {
             match known.map(|change| &change.kind) {
                 Some(ChangeKind::Put(put)) if text_of(&put.payload) == *value => {}
                 other => {
-                    return Err(format!("{object} showed {value} at revision {revision}, which is {other:?}"));
+                    return Err(format!(
+                        "{object} showed {value} at revision {revision}, which is {other:?}"
+                    ));
                 }
             }
         }
