@@ -21,6 +21,7 @@ mod node;
 mod plan;
 mod report;
 mod runtime;
+mod state;
 mod watch;
 mod world;
 

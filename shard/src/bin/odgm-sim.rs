@@ -1,11 +1,16 @@
 //! `odgm-sim`: runs simulated clusters from seeds, and says what did not hold.
 
+use std::collections::BTreeMap;
+use std::io::BufReader;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use odgm_shard::planted::Bug;
+use odgm_shard::sim::history::{self, Operation};
+use odgm_shard::sim::linearize::{Verdict, check};
 use odgm_shard::sim::{Plan, Report, Totals, run};
 
 /// Runs simulated clusters from seeds.
@@ -30,10 +35,16 @@ struct Arguments {
     /// Print the trace of a seed that holds, too.
     #[arg(long)]
     trace: bool,
+    /// Check histories of clients in files of JSON lines, and run nothing.
+    #[arg(long, num_args = 1..)]
+    check: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if !arguments.check.is_empty() {
+        return check_files(&arguments.check);
+    }
     let bug = match arguments.bug.as_deref().map(|name| (name, Bug::parse(name))) {
         None => None,
         Some((_, Some(bug))) => Some(bug),
@@ -47,6 +58,33 @@ fn main() -> ExitCode {
         Some(seed) => one(seed, bug, arguments.trace),
         None => many(&arguments, bug),
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the results of a program")]
+fn check_files(files: &[PathBuf]) -> ExitCode {
+    let mut worst = ExitCode::SUCCESS;
+    for file in files {
+        let opened = std::fs::File::open(file).map(BufReader::new);
+        let history = match opened.and_then(|mut reader| history::read(&mut reader)) {
+            Ok(history) => history,
+            Err(error) => {
+                eprintln!("odgm-sim: {}: {error}", file.display());
+                return ExitCode::from(2);
+            }
+        };
+        let mut objects: BTreeMap<&str, Vec<Operation>> = BTreeMap::new();
+        for operation in &history {
+            objects.entry(&operation.object).or_default().push(operation.clone());
+        }
+        for (object, operations) in objects {
+            let verdict = check(&operations);
+            println!("{}: {object}: {} operations: {verdict:?}", file.display(), operations.len());
+            if verdict != Verdict::Linearizable {
+                worst = ExitCode::from(1);
+            }
+        }
+    }
+    worst
 }
 
 #[expect(clippy::print_stdout, reason = "the results of a program")]

@@ -120,6 +120,9 @@ impl Cluster {
             self.end_failed(&mut state);
             self.restart_due(&mut state);
             self.note_serving(&mut state);
+            if rounds.is_multiple_of(2) {
+                state.nodes.values().filter_map(|node| node.process.as_ref()).for_each(|p| p.probe());
+            }
             if rounds.is_multiple_of(25) {
                 state.nodes.values().filter_map(|node| node.process.as_ref()).for_each(|p| p.look_at_disk());
             }

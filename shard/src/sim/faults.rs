@@ -120,84 +120,26 @@ async fn strike(cluster: &Arc<Cluster>, kind: Kind, until: Duration) {
         Kind::Latency | Kind::Loss | Kind::Duplication | Kind::Reordering => {
             set_network(cluster, &cluster.around.plan.faults);
         }
-        Kind::Partition => {
-            let side: BTreeSet<u64> =
-                (1..=cluster.around.plan.nodes).filter(|_| world::one_in(2)).chain([node]).collect();
-            let ways = ways(cluster, |from, to| side.contains(&from) != side.contains(&to));
-            block(cluster, kind, ways, until);
-        }
-        Kind::AsymmetricPartition => {
-            let outwards = world::one_in(2);
-            let ways = ways(cluster, |from, to| if outwards { from == node } else { to == node });
-            block(cluster, kind, ways, until);
-        }
-        Kind::PartialPartition => {
-            let other = cluster.any_node();
-            let ways = ways(cluster, |from, to| (from, to) == (node, other) || (from, to) == (other, node));
-            block(cluster, kind, ways, until);
+        Kind::Partition | Kind::AsymmetricPartition | Kind::PartialPartition => {
+            cut(cluster, kind, node, until);
         }
         Kind::PowerLoss => power_loss(cluster, node).await,
         Kind::TornWrite => cluster.arm(node, kind, Fault::PowerLoss),
-        Kind::Kill => {
-            if cluster.crash(node, Power::Kept, ms(1, 2_000)) {
-                cluster.fired(kind);
-            }
-        }
-        Kind::KillAll => {
-            let power = if world::one_in(2) { Power::Lost } else { Power::Kept };
-            for node in 1..=cluster.around.plan.nodes {
-                cluster.crash(node, power, ms(1, 500));
-            }
-            cluster.fired(kind);
-        }
-        Kind::Pause => pause(cluster, node, until),
-        Kind::ClockJump => {
-            let jump = i64::try_from(world::between(1, 120_000)).unwrap_or(0) * 1_000_000;
-            let offset = if world::one_in(2) { jump } else { -jump };
-            let jumped = cluster.with_node(node, |node| {
-                node.wall_offset = offset;
-                node.process.iter().for_each(|process| process.life.set_wall_offset(offset));
-            });
-            if jumped.is_some() {
-                cluster.fired(kind);
-            }
-        }
-        Kind::ClockDrift => {
-            // A rate is that of a life: it takes a restart to have another.
-            if cluster.crash(node, Power::Kept, ms(1, 100)) {
-                cluster.fired(kind);
-            }
-        }
         Kind::DiskError => cluster.arm(node, kind, Fault::Io),
+        Kind::Kill => {
+            // A supervisor restarts it at once, or somebody does later.
+            let away = if world::one_in(2) { ms(1, 50) } else { ms(50, 2_000) };
+            kill(cluster, node, kind, away);
+        }
+        // A rate is that of a life: it takes a restart to have another.
+        Kind::ClockDrift => kill(cluster, node, kind, ms(1, 100)),
+        Kind::KillAll => kill_all(cluster),
+        Kind::Pause => pause(cluster, node, until),
+        Kind::ClockJump => clock_jump(cluster, node),
         Kind::DiskFull => disk_full(cluster, node, until),
-        Kind::SlowDisk => {
-            let micros = world::between(5_000, 300_000);
-            let slowed = cluster.with_node(node, |node| {
-                node.process.iter().for_each(|p| p.disk_delay.store(micros, Ordering::Relaxed));
-            });
-            if slowed.is_some() {
-                cluster.fired(kind);
-                let (cluster, span) = (cluster.clone(), ms(50, 2_000));
-                beside(async move {
-                    wait_at_most(span, until).await;
-                    cluster.with_node(node, |node| {
-                        node.process.iter().for_each(|p| p.disk_delay.store(0, Ordering::Relaxed));
-                    });
-                });
-            }
-        }
+        Kind::SlowDisk => slow_disk(cluster, node, until),
         Kind::Transfer => transfer(cluster).await,
-        Kind::Snapshot => {
-            let group = world::between(1, cluster.around.plan.shards);
-            if let Some(running) = cluster.running(Spot { node, group }) {
-                let cluster = cluster.clone();
-                beside(async move {
-                    if running.shard.snapshot().await.is_ok() {
-                        cluster.fired(Kind::Snapshot);
-                    }
-                });
-            }
-        }
+        Kind::Snapshot => snapshot(cluster, node),
         Kind::Rebuild => {
             if let Some((old, new)) = cluster.begin_rebuild(node) {
                 cluster.fired(kind);
@@ -205,6 +147,81 @@ async fn strike(cluster: &Arc<Cluster>, kind: Kind, until: Duration) {
             }
         }
     }
+}
+
+/// Cuts the nodes in two, one of them off in one direction, or two of them off from each other.
+fn cut(cluster: &Arc<Cluster>, kind: Kind, node: u64, until: Duration) {
+    let ways = match kind {
+        Kind::AsymmetricPartition => {
+            let outwards = world::one_in(2);
+            ways(cluster, |from, to| if outwards { from == node } else { to == node })
+        }
+        Kind::PartialPartition => {
+            let other = cluster.any_node();
+            ways(cluster, |from, to| (from, to) == (node, other) || (from, to) == (other, node))
+        }
+        _ => {
+            let others = (1..=cluster.around.plan.nodes).filter(|_| world::one_in(2));
+            let side: BTreeSet<u64> = others.chain([node]).collect();
+            ways(cluster, |from, to| side.contains(&from) != side.contains(&to))
+        }
+    };
+    block(cluster, kind, ways, until);
+}
+
+fn kill(cluster: &Arc<Cluster>, node: u64, kind: Kind, away: Duration) {
+    if cluster.crash(node, Power::Kept, away) {
+        cluster.fired(kind);
+    }
+}
+
+fn kill_all(cluster: &Arc<Cluster>) {
+    let power = if world::one_in(2) { Power::Lost } else { Power::Kept };
+    for node in 1..=cluster.around.plan.nodes {
+        cluster.crash(node, power, ms(1, 500));
+    }
+    cluster.fired(Kind::KillAll);
+}
+
+fn clock_jump(cluster: &Arc<Cluster>, node: u64) {
+    let jump = i64::try_from(world::between(1, 120_000)).unwrap_or(0) * 1_000_000;
+    let offset = if world::one_in(2) { jump } else { -jump };
+    let jumped = cluster.with_node(node, |node| {
+        node.wall_offset = offset;
+        node.process.iter().for_each(|process| process.life.set_wall_offset(offset));
+    });
+    if jumped.is_some() {
+        cluster.fired(Kind::ClockJump);
+    }
+}
+
+fn slow_disk(cluster: &Arc<Cluster>, node: u64, until: Duration) {
+    let set = |cluster: &Cluster, micros: u64| {
+        cluster.with_node(node, |node| {
+            node.process.iter().for_each(|process| process.disk_delay.store(micros, Ordering::Relaxed));
+        })
+    };
+    if set(cluster, world::between(5_000, 300_000)).is_none() {
+        return;
+    }
+    cluster.fired(Kind::SlowDisk);
+    let (cluster, span) = (cluster.clone(), ms(50, 2_000));
+    beside(async move {
+        wait_at_most(span, until).await;
+        // None when the process has ended: the next one has a disk that is not slow.
+        let _ = set(&cluster, 0);
+    });
+}
+
+fn snapshot(cluster: &Arc<Cluster>, node: u64) {
+    let group = world::between(1, cluster.around.plan.shards);
+    let Some(running) = cluster.running(Spot { node, group }) else { return };
+    let cluster = cluster.clone();
+    beside(async move {
+        if running.shard.snapshot().await.is_ok() {
+            cluster.fired(Kind::Snapshot);
+        }
+    });
 }
 
 /// How messages travel from now on.

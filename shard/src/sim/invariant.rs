@@ -2,6 +2,7 @@
 
 mod acknowledged;
 mod availability;
+mod barrier;
 mod committed;
 mod convergence;
 mod durable;
@@ -54,6 +55,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(quorum::DurableOnQuorum),
         Box::new(durable::DurableStays),
         Box::new(purge::PurgeBound),
+        Box::new(barrier::Barrier),
         Box::<revisions::Revisions>::default(),
         Box::<exactly_once::ExactlyOnce>::default(),
         Box::new(acknowledged::Acknowledged::default()),

@@ -22,6 +22,7 @@ use super::life::{self, Life};
 use super::log::WatchedLog;
 use super::plan::Plan;
 use super::runtime::{LifeTimer, SimulatedRuntime};
+use super::state::WatchedState;
 use super::watch::{Seen, Spot, Watch};
 use super::world;
 use crate::object::{CollectionName, GroupId, Partition, ReplicaId};
@@ -42,12 +43,23 @@ const IDLE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(crate) struct Running {
     pub(crate) shard: Arc<Shard>,
+    pub(crate) state: Arc<WatchedState>,
     /// Answers clients for as long as it is held.
     _object: Arc<ObjectShard<SimulatedRuntime>>,
     pub(crate) data: Arc<CrashingData>,
 }
 
 impl Running {
+    /// Reads from within the process, if it believes that it serves: what is refused is fine.
+    fn probe(&self) {
+        if self.status().role == Role::Serving {
+            let barrier = self.state.read_barrier();
+            drop(SimulatedRuntime::spawn(async move {
+                let _ = barrier.await;
+            }));
+        }
+    }
+
     pub(crate) fn status(&self) -> ShardStatus {
         self.shard.status().borrow().clone()
     }
@@ -96,6 +108,14 @@ impl Process {
             role == Role::Stopped
         });
         stopped.map(|(group, running)| format!("group {group} stopped: {:?}", running.status().failure))
+    }
+
+    /// Lets every replica that believes it serves read: whoever is cut off has no client that would.
+    pub(crate) fn probe(&self) {
+        if !self.life.is_frozen() {
+            let shards = self.shards();
+            self.life.enter(|| shards.values().for_each(Running::probe));
+        }
     }
 
     /// What a node does about its disk every second.
@@ -354,6 +374,7 @@ impl Starting {
             router,
         };
         let shard = RaftShard::start(parts, around.plan.raft.clone()).await?;
+        let state = Arc::new(WatchedState { at, shard: shard.clone(), watch: around.watch.clone() });
         let object = ObjectShard::start(ShardParts {
             root: "odgm".to_owned(),
             collection: around.collection.clone(),
@@ -364,11 +385,11 @@ impl Starting {
             limits: Limits { timeout: SERVER_PATIENCE, ..Limits::default() },
             budget,
             election_timeout: around.plan.raft.election_max,
-            state: shard.clone(),
+            state: state.clone(),
             events,
             session: front,
         })?;
-        Ok(Running { shard, _object: object, data })
+        Ok(Running { shard, state, _object: object, data })
     }
 }
 

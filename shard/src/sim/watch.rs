@@ -82,6 +82,11 @@ pub(crate) enum Seen {
     Changed {
         changes: Vec<Change>,
     },
+    /// A read barrier passed: what some replica had applied when it began, and what this one has now.
+    BarrierPassed {
+        committed: Option<u64>,
+        applied: Option<u64>,
+    },
     /// A client saw an event.
     Event {
         revision: u64,
