@@ -5,7 +5,7 @@
 
 pub mod change;
 pub mod command;
-mod layout;
+pub(crate) mod layout;
 mod listing;
 mod overlay;
 mod recent;
