@@ -11,6 +11,7 @@ pub mod index;
 mod layout;
 mod listing;
 mod overlay;
+mod recent;
 mod requests;
 mod run;
 pub mod selection;

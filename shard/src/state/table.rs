@@ -13,6 +13,7 @@ use super::history::{self, History};
 use super::index::Held;
 use super::layout::{self, Counters};
 use super::overlay::Overlay;
+use super::recent::RecentHeads;
 use super::requests::Requests;
 use super::run::Run;
 use super::view::{ObjectView, ViewSource, read_counters, read_held};
@@ -51,6 +52,7 @@ pub struct ObjectTable {
     held: Held,
     /// `None` after a call that failed half-way: read anew by the next one.
     derived: Option<Derived>,
+    recent: RecentHeads,
 }
 
 /// What is kept in memory of the rows.
@@ -78,7 +80,7 @@ impl ObjectTable {
         let held = read_held(view.as_ref())?;
         let derived = Some(Derived::load(view.as_ref(), &counters)?);
         drop(view);
-        Ok(ObjectTable { storage, counters, membership, held, derived })
+        Ok(ObjectTable { storage, counters, membership, held, derived, recent: RecentHeads::default() })
     }
 
     /// The last position applied.
@@ -120,15 +122,20 @@ impl ObjectTable {
             Some(derived) => derived,
             None => Derived::load(view.as_ref(), &counters)?,
         };
-        let (overlay, membership, applied) =
-            run(view.as_ref(), &mut counters, &mut held, &mut derived, inputs)?;
-        let mut batch = overlay.into_batch();
+        let mut overlay = Overlay::new(view.as_ref(), &self.recent);
+        let (membership, applied) = run(&mut overlay, &mut counters, &mut held, &mut derived, inputs)?;
+        let (mut batch, heads) = overlay.into_batch();
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
         if let Some(membership) = &membership {
             batch.put(Keyspace::Meta, layout::MEMBERSHIP, membership.clone());
         }
         drop(view);
-        self.storage.write(batch, Durability::Later)?;
+        if let Err(error) = self.storage.write(batch, Durability::Later) {
+            // Whether it is there is not known.
+            self.recent = RecentHeads::default();
+            return Err(error.into());
+        }
+        self.recent.wrote(heads);
         self.counters = counters;
         self.held = held;
         self.derived = Some(derived);
@@ -137,16 +144,14 @@ impl ObjectTable {
     }
 }
 
-type Ran<'a> = (Overlay<'a>, Option<Bytes>, Applied);
-
-fn run<'a>(
-    view: &'a dyn DataView,
+/// Runs inputs; gives the last membership among them, and what became of them.
+fn run(
+    overlay: &mut Overlay<'_>,
     counters: &mut Counters,
     held: &mut Held,
     derived: &mut Derived,
     inputs: Vec<(Position, Input)>,
-) -> Result<Ran<'a>> {
-    let mut overlay = Overlay::new(view);
+) -> Result<(Option<Bytes>, Applied)> {
     let mut membership = None;
     let mut applied = Applied::default();
     for (position, input) in inputs {
@@ -171,7 +176,7 @@ fn run<'a>(
                     };
                     let before = applied.changes.len();
                     let changes = &mut applied.changes;
-                    let mut run = Run { overlay: &mut overlay, counters, held, changes };
+                    let mut run = Run { overlay, counters, held, changes };
                     outcomes.push(derived.requests.run(&mut run, command, batch.rid_window_ms)?);
                     let (batch, retain) = (overlay.derived(), held.history.as_ref());
                     derived.history.follow(batch, counters, &applied.changes[before..], retain, sweep);
@@ -181,5 +186,5 @@ fn run<'a>(
         };
         applied.outcomes.push(outcomes);
     }
-    Ok((overlay, membership, applied))
+    Ok((membership, applied))
 }
