@@ -308,6 +308,31 @@ fn a_watch_from_a_revision_replays_and_goes_on_and_lists_when_it_came_too_late()
 }
 
 #[test]
+fn a_kill_leaves_history_times_to_live_and_indexes() {
+    let mut node = Node::start();
+    let create = r#"{"partitions": 1, "indexes": [{"name": "age", "path": "/age"}]}"#;
+    let created = node.run_with(&["collection", "create", "people", "--file", "-"], create);
+    assert_eq!(created.status.code(), Some(0), "{}", stderr(&created));
+    node.done(&["put", "people/alice", r#"{"age": 30}"#, "--ttl", "1h"]);
+    node.done(&["put", "people/bob", r#"{"age": 7}"#]);
+    node.done(&["put", "people/carol", r#"{"age": 7}"#, "--ttl", "3s"]);
+    node.child.kill().unwrap();
+    node.child.wait().unwrap();
+    node.restart(&[]);
+    let replayed = node.done(&["-o", "json", "watch", "people", "--from", "1", "--count", "4"]);
+    let events: Vec<Value> = replayed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> =
+        events.iter().map(|event| (event["kind"].as_str(), event["object"].as_str())).collect();
+    let [put, delete] = [Some("put"), Some("delete")];
+    let expected = [(put, Some("alice")), (put, Some("bob")), (put, Some("carol")), (delete, Some("carol"))];
+    assert_eq!(told, expected);
+    assert_eq!(node.done(&["list", "people", "--index", "age", "--lt", "30", "--count"]), "1");
+    let alice = node.json(&["get", "people/alice"]);
+    assert_eq!(alice["expires_unix_ms"], events[0]["expires_unix_ms"]);
+    assert!(alice["expires_unix_ms"].as_u64() > Some(0), "{alice}");
+}
+
+#[test]
 fn indexes_are_made_asked_and_dropped() {
     let node = Node::start();
     let create = r#"{"partitions": 2, "indexes": [{"name": "age", "path": "/age"}]}"#;

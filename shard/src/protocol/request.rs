@@ -129,6 +129,11 @@ pub fn read(
 }
 
 fn read_parameters(taking: &mut Taking) -> Result<ReadParameters, Refusal> {
+    let consistency = taking.parsed("cons", "linearizable or local", |text| match text {
+        "linearizable" => Some(Consistency::Linearizable),
+        "local" => Some(Consistency::Local),
+        _ => None,
+    })?;
     let query = index_query(taking)?;
     let allowed = "what END gave as next";
     let (after, find) = match query {
@@ -141,11 +146,7 @@ fn read_parameters(taking: &mut Taking) -> Result<ReadParameters, Refusal> {
     Ok(ReadParameters {
         after,
         find,
-        consistency: taking.parsed("cons", "linearizable or local", |text| match text {
-            "linearizable" => Some(Consistency::Linearizable),
-            "local" => Some(Consistency::Local),
-            _ => None,
-        })?,
+        consistency,
         limit: taking.positive("limit")?,
         keys_only: taking.flag("keys")?,
         count_only: taking.flag("count")?,

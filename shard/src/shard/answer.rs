@@ -30,6 +30,9 @@ use crate::{Error, Result};
 /// How often a read looks whether an index that it waits for is there.
 const INDEX_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long the news of an index may take to come here.
+const INDEX_NEWS: Duration = Duration::from_millis(500);
+
 /// A future of the worker.
 pub(super) type Task = Pin<Box<dyn Future<Output = Finished> + Send>>;
 
@@ -143,6 +146,8 @@ impl<R: Runtime> Answerer<R> {
 
     /// Waits until an index can be asked: one that the collection was given lately is being built.
     async fn await_index(&self, name: &str, deadline: R::Instant) -> Result<(), Refusal> {
+        // A collection that was given one just now says so here in a moment.
+        let known_at = R::Instant::now() + INDEX_NEWS;
         loop {
             let (state, asked) = (self.state.clone(), name.to_owned());
             let ready = R::blocking(move || state.view().index_ready(&asked)).await.map_err(refusal::of)?;
@@ -150,7 +155,7 @@ impl<R: Runtime> Answerer<R> {
             let is_wanted = settings.indexes.iter().any(|index| index.name == name);
             match ready {
                 Some(true) => return Ok(()),
-                None if !is_wanted => {
+                None if !is_wanted && R::Instant::now() >= known_at => {
                     let known: Vec<&str> = settings.indexes.iter().map(|index| index.name.as_str()).collect();
                     let message = format!("there is no index {}, but [{}]", shown(name), known.join(", "));
                     return Err(Refusal::parameter(message));

@@ -202,7 +202,9 @@ impl Publisher {
         if epoch != self.epoch {
             // What an earlier server said to have published is not published again; the rest is.
             match self.outlet.state.view().history() {
-                Ok(history) => (self.epoch, self.next) = (epoch, history.published + 1),
+                Ok(history) => {
+                    (self.epoch, self.next) = (epoch, history.oldest.max(history.published + 1));
+                }
                 Err(error) => return tracing::error!(%error, "the history can't be read"),
             }
             behind = true;
@@ -226,6 +228,12 @@ impl Publisher {
 
     /// Publishes from the history what comes before revision `end`.
     fn fill(&mut self, end: u64) {
+        // Not retained any more: nobody can have it.
+        if let Ok(history) = self.outlet.state.view().history() {
+            let oldest = history.oldest.clamp(self.next, end.max(self.next));
+            self.lost(oldest - self.next);
+            self.next = oldest;
+        }
         while self.next < end && self.events.publishes() && !self.stop.is_cancelled() {
             let view = self.outlet.state.view();
             let upto = end.min(self.next.saturating_add(FILL)) - 1;
@@ -241,7 +249,6 @@ impl Publisher {
                     }
                 }
             }
-            // Not retained any more: nobody can have it.
             self.lost(upto + 1 - self.next);
             self.next = upto + 1;
         }

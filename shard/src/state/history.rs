@@ -55,17 +55,26 @@ pub(crate) struct Block {
 pub(crate) struct Bounds {
     /// The oldest change that is retained; one above the last revision when none is.
     pub(crate) start: u64,
-    /// The oldest row that is still there.
+    /// The oldest row that is still there, if any is.
     removed: u64,
+    /// The revision behind the youngest row.
+    end: u64,
     /// The block that still grows.
     open: Option<Block>,
     /// The last revision that a server said it has published.
     pub(crate) published: u64,
 }
 
+impl Bounds {
+    /// Rows below this are to be removed.
+    fn gone(&self) -> u64 {
+        self.start.min(self.end)
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
-        Bounds { start: 1, removed: 1, open: None, published: 0 }
+        Bounds { start: 1, removed: 1, end: 1, open: None, published: 0 }
     }
 }
 
@@ -109,7 +118,7 @@ impl History {
         }
         let bounds = &mut counters.history;
         let most = sweep + REMOVE_PER_COMMAND * (1 + changes.len() as u64);
-        let upto = bounds.start.min(bounds.removed.saturating_add(most));
+        let upto = bounds.gone().min(bounds.removed.saturating_add(most));
         for revision in bounds.removed..upto {
             batch.delete(Keyspace::History, key(revision));
         }
@@ -120,22 +129,32 @@ impl History {
         let row = encode(change);
         let (revision, bytes, time) = (change.revision, row.len() as u64 + 8, change.time);
         batch.put(Keyspace::History, key(revision), row);
+        if bounds.removed >= bounds.end {
+            // Without rows before it, as after a time without history.
+            bounds.removed = revision;
+        }
+        bounds.end = revision + 1;
+        let age = ntp64_ms(BLOCK_AGE_MS.min(retain.age_ms / BLOCKS));
+        if let Some(open) = bounds.open.take_if(|open| time - open.first_time >= age) {
+            self.close(batch, open);
+        }
         let fresh = Block { first: revision, end: revision, bytes: 0, first_time: time, last_time: time };
         let mut block = bounds.open.take().unwrap_or(fresh);
         block.end = revision + 1;
         block.bytes += bytes;
         block.last_time = time;
-        let age_ms = BLOCK_AGE_MS.min(retain.age_ms / BLOCKS);
-        let is_full = block.end - block.first >= BLOCK_CHANGES
-            || block.bytes >= BLOCK_BYTES.min(retain.bytes / BLOCKS)
-            || time - block.first_time >= ntp64_ms(age_ms);
-        if is_full {
-            batch.put(Keyspace::Meta, block_key(block.first), layout::encode_record(&block));
-            self.bytes += block.bytes;
-            self.blocks.push_back(block);
+        let most = BLOCK_BYTES.min(retain.bytes / BLOCKS);
+        if block.end - block.first >= BLOCK_CHANGES || block.bytes >= most {
+            self.close(batch, block);
         } else {
             bounds.open = Some(block);
         }
+    }
+
+    fn close(&mut self, batch: &mut WriteBatch, block: Block) {
+        batch.put(Keyspace::Meta, block_key(block.first), layout::encode_record(&block));
+        self.bytes += block.bytes;
+        self.blocks.push_back(block);
     }
 
     fn let_go(&mut self, batch: &mut WriteBatch, counters: &mut Counters, retain: &Retain) {
@@ -176,10 +195,6 @@ impl History {
         }
         let bounds = &mut counters.history;
         bounds.open = None;
-        if bounds.removed >= bounds.start {
-            // Nothing was written since: there is nothing to remove up to the next one.
-            bounds.removed = counters.revision + 1;
-        }
         bounds.start = counters.revision + 1;
     }
 }
@@ -204,10 +219,10 @@ pub(crate) fn bounds(
     counters: &Counters,
     retain: Option<&Retain>,
 ) -> Result<HistoryBounds> {
-    let Bounds { start, removed, open, published } = counters.history;
+    let Bounds { start, removed, open, published, .. } = counters.history;
     let oldest = blocks(view).next().transpose()?.or(open);
     let stale = oldest.zip(retain).map(|(block, retain)| unix_ms(block.last_time) + retain.age_ms + 1);
-    let sweep_unix_ms = if removed < start { Some(0) } else { stale };
+    let sweep_unix_ms = if removed < counters.history.gone() { Some(0) } else { stale };
     Ok(HistoryBounds {
         enabled: retain.is_some(),
         oldest: start,
