@@ -5,6 +5,7 @@
 //! sync nothing is acknowledged any more: [`AppendOnlyLogStorage::poisoned`] tells, the process ends.
 
 mod core;
+mod encoder;
 mod examine;
 mod frame;
 mod group;
@@ -12,6 +13,7 @@ mod handle;
 mod janitor;
 mod queue;
 mod reader;
+mod record;
 mod recovery;
 mod segments;
 mod writer;
