@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answer;
+mod backends;
 mod bench;
 mod cli;
 mod cli_node;

@@ -119,11 +119,6 @@ impl AppendLog {
         self.core.segments.ready_count()
     }
 
-    /// Whether the log was closed cleanly before this open; `None` when it was new.
-    pub fn was_closed_cleanly(&self) -> Option<bool> {
-        self.closed_before
-    }
-
     /// Damage that was found at open and hit nothing that the log holds: a sign that the disk spoils bytes.
     pub fn blemishes(&self) -> &[Error] {
         &self.blemishes
@@ -257,6 +252,10 @@ impl AppendOnlyLogStorage for AppendLog {
 
     fn space(&self) -> LogSpace {
         self.core.space()
+    }
+
+    fn was_closed_cleanly(&self) -> Option<bool> {
+        self.closed_before
     }
 
     fn disk_bytes(&self) -> u64 {
