@@ -4,6 +4,7 @@
 
 mod answer;
 mod backends;
+mod backup;
 mod bench;
 mod cli;
 mod cli_node;
