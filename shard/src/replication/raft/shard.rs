@@ -122,6 +122,7 @@ impl<R: Runtime> RaftShard<R> {
             group,
             replica: replica.0,
             window_bytes: options.window_bytes,
+            late: options.late(),
             streams: Arc::new(AtomicU64::new(R::random())),
         };
         // Without a vote on disk it never followed anybody, so it granted no lease.
