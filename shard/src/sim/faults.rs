@@ -196,7 +196,7 @@ fn clock_jump(cluster: &Arc<Cluster>, node: u64) {
 }
 
 fn slow_disk(cluster: &Arc<Cluster>, node: u64, until: Duration) {
-    let set = |cluster: &Cluster, micros: u64| {
+    let set = move |cluster: &Cluster, micros: u64| {
         cluster.with_node(node, |node| {
             node.process.iter().for_each(|process| process.disk_delay.store(micros, Ordering::Relaxed));
         })
