@@ -8,6 +8,7 @@ pub mod command;
 pub(crate) mod layout;
 mod listing;
 mod overlay;
+mod recent;
 mod requests;
 mod run;
 pub mod selection;

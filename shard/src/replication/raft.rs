@@ -14,6 +14,7 @@ mod membership;
 mod message;
 mod network;
 mod options;
+mod pipeline;
 mod pull;
 mod reads;
 mod router;

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use odgm_storage::data::{ApplicationDataStorage, DataView, Durability, Keyspace};
+use odgm_storage::data::{ApplicationDataStorage, Durability, Keyspace};
 
 use super::layout::{self, Counters};
 use super::overlay::Overlay;
+use super::recent::RecentHeads;
 use super::requests::Requests;
 use super::run::Run;
 use super::view::{ObjectView, ViewSource, read_counters};
@@ -48,6 +49,7 @@ pub struct ObjectTable {
     membership: Option<Bytes>,
     /// `None` after a call that failed half-way: read anew by the next one.
     requests: Option<Requests>,
+    recent: RecentHeads,
 }
 
 impl ObjectTable {
@@ -61,7 +63,7 @@ impl ObjectTable {
         let membership = view.get(Keyspace::Meta, layout::MEMBERSHIP)?;
         let requests = Some(Requests::load(view.as_ref(), &counters)?);
         drop(view);
-        Ok(ObjectTable { storage, counters, membership, requests })
+        Ok(ObjectTable { storage, counters, membership, requests, recent: RecentHeads::default() })
     }
 
     /// The last position applied.
@@ -102,14 +104,20 @@ impl ObjectTable {
             Some(requests) => requests,
             None => Requests::load(view.as_ref(), &counters)?,
         };
-        let (overlay, membership, applied) = run(view.as_ref(), &mut counters, &mut requests, inputs)?;
-        let mut batch = overlay.into_batch();
+        let mut overlay = Overlay::new(view.as_ref(), &self.recent);
+        let (membership, applied) = run(&mut overlay, &mut counters, &mut requests, inputs)?;
+        let (mut batch, heads) = overlay.into_batch();
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
         if let Some(membership) = &membership {
             batch.put(Keyspace::Meta, layout::MEMBERSHIP, membership.clone());
         }
         drop(view);
-        self.storage.write(batch, Durability::Later)?;
+        if let Err(error) = self.storage.write(batch, Durability::Later) {
+            // Whether it is there is not known.
+            self.recent = RecentHeads::default();
+            return Err(error.into());
+        }
+        self.recent.wrote(heads);
         self.counters = counters;
         self.requests = Some(requests);
         self.membership = membership.or_else(|| self.membership.take());
@@ -117,15 +125,13 @@ impl ObjectTable {
     }
 }
 
-type Ran<'a> = (Overlay<'a>, Option<Bytes>, Applied);
-
-fn run<'a>(
-    view: &'a dyn DataView,
+/// Runs inputs; gives the last membership among them, and what became of them.
+fn run(
+    overlay: &mut Overlay<'_>,
     counters: &mut Counters,
     requests: &mut Requests,
     inputs: Vec<(Position, Input)>,
-) -> Result<Ran<'a>> {
-    let mut overlay = Overlay::new(view);
+) -> Result<(Option<Bytes>, Applied)> {
     let mut membership = None;
     let mut applied = Applied::default();
     for (position, input) in inputs {
@@ -142,7 +148,7 @@ fn run<'a>(
             }
             Input::Batch(batch) => {
                 counters.log_time = counters.log_time.max(batch.time);
-                let mut run = Run { overlay: &mut overlay, counters, changes: &mut applied.changes };
+                let mut run = Run { overlay, counters, changes: &mut applied.changes };
                 let mut outcomes = Vec::with_capacity(batch.commands.len());
                 for command in batch.commands {
                     outcomes.push(requests.run(&mut run, command, batch.rid_window_ms)?);
@@ -152,5 +158,5 @@ fn run<'a>(
         };
         applied.outcomes.push(outcomes);
     }
-    Ok((overlay, membership, applied))
+    Ok((membership, applied))
 }

@@ -120,6 +120,7 @@ impl<R: Runtime> RaftShard<R> {
             group,
             replica: replica.0,
             window_bytes: options.window_bytes,
+            late: options.late(),
             streams: Arc::new(AtomicU64::new(R::random())),
             clocks: clocks.clone(),
         };
