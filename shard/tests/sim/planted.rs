@@ -45,12 +45,12 @@ fn a_read_before_the_first_commit_of_the_term_is_found() {
 
 #[test]
 fn a_truncation_that_was_dropped_is_found() {
-    finds(Bug::DropTruncation, 15, "no failure without a fault");
+    finds(Bug::DropTruncation, 9, "no failure without a fault");
 }
 
 #[test]
 fn a_failed_fsync_that_was_ignored_is_found() {
-    finds(Bug::IgnoreFailedFsync, 25, "durable stays");
+    finds(Bug::IgnoreFailedFsync, 11, "no failure without a fault");
 }
 
 #[test]
