@@ -5,11 +5,11 @@
 
 pub mod change;
 pub mod command;
-mod layout;
+pub(crate) mod layout;
 mod listing;
-mod overlay;
-mod requests;
-mod run;
+pub(crate) mod overlay;
+pub(crate) mod requests;
+pub(crate) mod run;
 pub mod selection;
 pub mod table;
 pub mod view;

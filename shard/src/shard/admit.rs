@@ -81,6 +81,11 @@ impl<R: Runtime> Answerer<R> {
         } else {
             self.serves()?;
         }
+        if parameters.consistency == Some(Consistency::Linearizable) && !self.state.offers().linearizable {
+            let message =
+                "cons=linearizable: in this collection every replica writes without asking the others";
+            return Err(Refusal::new(Code::Unsupported, message));
+        }
         if parameters.incarnation.is_some_and(|wanted| wanted != self.voice.incarnation()) {
             return Err(Refusal::new(Code::Compacted, "the collection has another incarnation"));
         }

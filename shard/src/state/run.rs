@@ -88,7 +88,7 @@ impl Run<'_, '_> {
         self.set(key, value, expires_unix_ms)
     }
 
-    fn set(&mut self, key: ObjectKey, value: Value, expires_unix_ms: u64) -> Result<Done> {
+    pub(crate) fn set(&mut self, key: ObjectKey, value: Value, expires_unix_ms: u64) -> Result<Done> {
         let is_new = !self.has_value(&key)?;
         let (revision, time) = self.next();
         let mut head = next_head(self.overlay.head(&key.object)?, revision);
@@ -141,7 +141,7 @@ impl Run<'_, '_> {
     }
 
     /// Removes a key that has a value; the object's last one takes the object along.
-    fn remove(&mut self, key: ObjectKey) -> Result<Done> {
+    pub(crate) fn remove(&mut self, key: ObjectKey) -> Result<Done> {
         let (revision, time) = self.next();
         let mut head = next_head(self.overlay.head(&key.object)?, revision);
         match key.entry {

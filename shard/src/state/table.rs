@@ -96,6 +96,14 @@ impl ObjectTable {
     /// Nothing was applied. After a failure of the data layer the shard must stop; an input at or
     /// below the applied position is a broken invariant of the caller.
     pub fn apply(&mut self, inputs: Vec<(Position, Input)>) -> Result<Applied> {
+        self.apply_as(inputs, Durability::Later)
+    }
+
+    /// [`ObjectTable::apply`], durable as the caller says: before it is visible, when that is now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_as(&mut self, inputs: Vec<(Position, Input)>, durability: Durability) -> Result<Applied> {
         let view = self.storage.view();
         let mut counters = self.counters;
         let mut requests = match self.requests.take() {
@@ -109,7 +117,7 @@ impl ObjectTable {
             batch.put(Keyspace::Meta, layout::MEMBERSHIP, membership.clone());
         }
         drop(view);
-        self.storage.write(batch, Durability::Later)?;
+        self.storage.write(batch, durability)?;
         self.counters = counters;
         self.requests = Some(requests);
         self.membership = membership.or_else(|| self.membership.take());

@@ -23,7 +23,7 @@ use super::snapshot::SnapshotSet;
 use super::state_machine::{Growth, ReplicaState, StateMachine};
 use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, writes};
 use crate::object::{GroupId, NodeId, ReplicaId};
-use crate::replication::{ChangeSink, Role, ShardState, ShardStatus};
+use crate::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
 use crate::runtime::Runtime;
 use crate::state::{Command, ObjectView, Outcome, Position};
 use crate::{Error, Result};
@@ -352,6 +352,10 @@ impl<R: Runtime> ShardState for RaftShard<R> {
                 Err(_) => Err(Error::Timeout(deadline)),
             }
         })
+    }
+
+    fn offers(&self) -> Offers {
+        Offers { linearizable: true, object_numbers: true }
     }
 
     fn view(&self) -> ObjectView {

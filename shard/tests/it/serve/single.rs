@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use odgm_shard::object::NodeId;
-use odgm_shard::replication::{ChangeSink, Role, ShardState, ShardStatus};
+use odgm_shard::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
 use odgm_shard::runtime::{Runtime, TokioRuntime};
 use odgm_shard::state::{Batch, Command, Input, ObjectTable, ObjectView, Outcome, Position, ViewSource};
 use odgm_shard::{Error, Result};
@@ -122,6 +122,10 @@ impl ShardState for Shared {
 
     fn view(&self) -> ObjectView {
         self.0.views.view()
+    }
+
+    fn offers(&self) -> Offers {
+        Offers { linearizable: true, object_numbers: true }
     }
 
     fn status(&self) -> watch::Receiver<ShardStatus> {
