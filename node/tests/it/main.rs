@@ -13,6 +13,7 @@ mod doctor;
 mod freeze;
 mod input;
 mod kill;
+mod kinds;
 #[allow(dead_code, reason = "what a node can be made to suffer, whoever needs it")]
 mod processes;
 mod replace;
