@@ -9,6 +9,7 @@ mod cli_node;
 mod config;
 mod contract;
 mod copies;
+mod divergent;
 mod doctor;
 mod freeze;
 mod input;

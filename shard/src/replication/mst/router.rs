@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -30,15 +31,23 @@ pub(super) struct Message {
     pub(super) reply: Option<ReplyToken>,
 }
 
-struct Mailbox {
+struct Slot {
     replica: ReplicaId,
     messages: mpsc::Sender<Message>,
+    lost: Arc<AtomicBool>,
+}
+
+/// Where the messages for a replica come out.
+pub(super) struct Mailbox {
+    pub(super) messages: mpsc::Receiver<Message>,
+    /// Set when one found the queue full.
+    pub(super) lost: Arc<AtomicBool>,
 }
 
 /// Demultiplexes the messages of a node's divergent replicas by group. One per node.
 pub struct MstRouter {
     links: Arc<Links>,
-    mailboxes: RwLock<HashMap<GroupId, Mailbox>>,
+    slots: RwLock<HashMap<GroupId, Slot>>,
 }
 
 /// Where a message goes to, and who sends it.
@@ -77,7 +86,7 @@ impl MstRouter {
     /// A router without groups, over the links of this node. The caller sets the links' handler and
     /// passes to [`MstRouter::receive`] what begins with [`MST_MESSAGE`].
     pub fn new(links: Arc<Links>) -> Arc<Self> {
-        Arc::new(MstRouter { links, mailboxes: RwLock::default() })
+        Arc::new(MstRouter { links, slots: RwLock::default() })
     }
 
     /// The links it sends over.
@@ -97,31 +106,32 @@ impl MstRouter {
         let Some((route, body)) = Route::read(payload) else {
             return refuse(reply, "a malformed message between replicas");
         };
-        let mailboxes = self.mailboxes.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(mailbox) = mailboxes.get(&route.group).filter(|mailbox| mailbox.replica == route.target)
-        else {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = slots.get(&route.group).filter(|slot| slot.replica == route.target) else {
             return refuse(reply, "no such replica here");
         };
         let message = Message { sender: route.sender, body, reply };
-        if let Err(full) = mailbox.messages.try_send(message) {
+        if let Err(full) = slot.messages.try_send(message) {
+            slot.lost.store(true, Ordering::SeqCst);
             refuse(full.into_inner().reply, "the replica is busy");
         }
     }
 
     /// Opens the mailbox of a replica; `None` when the group has a replica here already.
-    pub(super) fn register(&self, group: GroupId, replica: ReplicaId) -> Option<mpsc::Receiver<Message>> {
-        let mut mailboxes = self.mailboxes.write().unwrap_or_else(PoisonError::into_inner);
-        if mailboxes.contains_key(&group) {
+    pub(super) fn register(&self, group: GroupId, replica: ReplicaId) -> Option<Mailbox> {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if slots.contains_key(&group) {
             return None;
         }
-        let (messages, receiver) = mpsc::channel(QUEUE);
-        mailboxes.insert(group, Mailbox { replica, messages });
-        Some(receiver)
+        let (sender, messages) = mpsc::channel(QUEUE);
+        let lost = Arc::new(AtomicBool::new(false));
+        slots.insert(group, Slot { replica, messages: sender, lost: lost.clone() });
+        Some(Mailbox { messages, lost })
     }
 
     /// Closes the mailbox of a group: its receiver ends.
     pub(super) fn unregister(&self, group: GroupId) {
-        self.mailboxes.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
     }
 
     /// Whether a node is there, as far as is known.

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::{self, Exchange, Traffic};
-use super::router::{Message, Route};
+use super::router::{Mailbox, Message, Route};
 use super::{MstRouter, MstTable, Written, unsupported};
 use crate::cluster::ReplicaRecord;
 use crate::object::{GroupId, ReplicaId};
@@ -93,7 +94,7 @@ impl fmt::Debug for MstParts {
 }
 
 /// What a divergent replica shows of itself, so that anyone can see replicas equal or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Digest {
     /// Equal on replicas that hold the same: 32 hex digits.
     pub root: String,
@@ -122,7 +123,10 @@ struct Core {
     /// Exchange now: with those that something could not be sent to, and those that came into sight.
     owed: Mutex<BTreeSet<ReplicaId>>,
     wake: Notify,
-    traffic: Mutex<Traffic>,
+    /// The placement changed since the table heard of it.
+    replaced: AtomicBool,
+    /// As of the last change of the table: whoever looks need not wait for a batch.
+    digest: Mutex<Digest>,
 }
 
 /// One replica of a divergent shard. Close it before its data.
@@ -147,7 +151,7 @@ impl<R: Runtime> MstShard<R> {
     pub async fn start(parts: MstParts, options: MstOptions) -> Result<Arc<Self>> {
         let MstParts { group, replica, placement, data, sink, router } = parts;
         let table = R::blocking(move || MstTable::open(data, replica)).await?;
-        let messages = router
+        let Mailbox { messages, lost } = router
             .register(group, replica)
             .ok_or_else(|| Error::Invalid(format!("group {group} has a replica on this node already")))?;
         let views = table.views();
@@ -164,14 +168,16 @@ impl<R: Runtime> MstShard<R> {
             status: status_sender,
             owed: Mutex::default(),
             wake: Notify::new(),
-            traffic: Mutex::default(),
+            replaced: AtomicBool::new(false),
+            digest: Mutex::default(),
         });
+        core.note(&lock(&core.table));
         core.look();
         let stop = CancellationToken::new();
         let tasks = vec![
             R::spawn(write::<R>(core.clone(), commands, stop.clone())),
             R::spawn(listen::<R>(core.clone(), messages, stop.clone())),
-            R::spawn(lead::<R>(core.clone(), stop.clone())),
+            R::spawn(lead::<R>(core.clone(), lost, stop.clone())),
         ];
         let tasks = Arc::new(Mutex::new(tasks));
         Ok(Arc::new(MstShard { core, views, status, queue: Mutex::new(Some(queue)), stop, tasks }))
@@ -193,24 +199,15 @@ impl<R: Runtime> MstShard<R> {
         if *present != placement {
             *present = placement;
             drop(present);
-            lock(&self.core.table).reconsider();
+            self.core.replaced.store(true, Ordering::SeqCst);
             self.core.look();
             self.core.wake.notify_one();
         }
     }
 
-    /// What it holds. May wait for a batch that is being written.
+    /// What it holds.
     pub fn digest(&self) -> Digest {
-        let table = lock(&self.core.table);
-        let root = table.root();
-        Digest {
-            root: format!("{:032x}", root.sum),
-            items: root.count,
-            revision: table.revision(),
-            tombstones: table.tombstones(),
-            held: table.held(),
-            traffic: *lock(&self.core.traffic),
-        }
+        lock(&self.core.digest).clone()
     }
 
     /// Hands this replica's own writes to a replica that stays: this one is no longer of the placement.
@@ -335,6 +332,7 @@ async fn write<R: Runtime>(
             let Written { outcomes, changes, entries } = table.write(given, now, window_ms, durability)?;
             let messages = exchange::push(&mut table, entries, now);
             (writing.sink)(changes);
+            writing.note(&table);
             drop(table);
             writing.spread(&messages);
             Ok(outcomes)
@@ -381,6 +379,7 @@ async fn listen<R: Runtime>(core: Arc<Core>, mut messages: mpsc::Receiver<Messag
                 exchange::answer_stranger(&mut table, &body, now)?
             };
             (answering.sink)(changes);
+            answering.note(&table);
             Ok(answer)
         })
         .await;
@@ -408,7 +407,7 @@ struct Known {
 }
 
 /// Leads exchanges with the replicas of higher ids, until `stop`.
-async fn lead<R: Runtime>(core: Arc<Core>, stop: CancellationToken) {
+async fn lead<R: Runtime>(core: Arc<Core>, lost: Arc<AtomicBool>, stop: CancellationToken) {
     let mut peers = core.router.links().watch();
     let mut known: BTreeMap<ReplicaId, Known> = BTreeMap::new();
     let mut next = R::Instant::now();
@@ -418,6 +417,10 @@ async fn lead<R: Runtime>(core: Arc<Core>, stop: CancellationToken) {
         let is_due = R::Instant::now() >= next;
         if is_due {
             next = R::Instant::now() + core.options.interval;
+            // What did not find room was not told to whoever sent it: it may be of any of them.
+            if lost.swap(false, Ordering::SeqCst) {
+                lock(&core.owed).extend(core.others().iter().map(|other| other.replica));
+            }
             if let Err(error) = keep::<R>(&core).await {
                 core.fail(&error);
                 break;
@@ -481,6 +484,9 @@ async fn keep<R: Runtime>(core: &Arc<Core>) -> Result<()> {
     R::blocking(move || {
         let now = R::wall_clock();
         let mut table = lock(&core.table);
+        if core.replaced.swap(false, Ordering::SeqCst) {
+            table.reconsider();
+        }
         let merged = table.release(now, core.options.writes.durability)?;
         (core.sink)(merged.changes);
         match core.options.policy {
@@ -493,6 +499,7 @@ async fn keep<R: Runtime>(core: &Arc<Core>) -> Result<()> {
                 table.collect_until(now.saturating_sub(ntp64(retain)))?;
             }
         }
+        core.note(&table);
         Ok(())
     })
     .await
@@ -521,6 +528,7 @@ async fn exchange_with<R: Runtime>(core: &Arc<Core>, other: ReplicaRecord, burie
             let mut locked = lock(&table.table);
             let answered = stepping.answered(&mut locked, &response, R::wall_clock());
             let answered = answered.map(|changes| (table.sink)(changes));
+            table.note(&locked);
             (stepping, answered)
         })
         .await;
@@ -531,7 +539,21 @@ async fn exchange_with<R: Runtime>(core: &Arc<Core>, other: ReplicaRecord, burie
 
 impl Core {
     fn count(&self, traffic: Traffic) {
-        *lock(&self.traffic) += traffic;
+        lock(&self.digest).traffic += traffic;
+    }
+
+    /// Shows what the table holds.
+    fn note(&self, table: &MstTable) {
+        let root = table.root();
+        let mut digest = lock(&self.digest);
+        *digest = Digest {
+            root: format!("{:032x}", root.sum),
+            items: root.count,
+            revision: table.revision(),
+            tombstones: table.tombstones(),
+            held: table.held(),
+            traffic: digest.traffic,
+        };
     }
 }
 

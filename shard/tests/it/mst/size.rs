@@ -62,7 +62,7 @@ fn after_a_cut_the_traffic_is_little_more_than_what_was_changed() {
     write(&mut b, 9_000..19_000, 3, 1024);
     let traffic = exchange(&mut a, &mut b);
     let changed = 19_000 * 1024;
-    println!("{traffic:?}: {:.3} of the changed data", bytes(traffic) as f64 / f64::from(changed));
+    eprintln!("{traffic:?}: {:.3} of the changed data", bytes(traffic) as f64 / f64::from(changed));
     assert!(bytes(traffic) * 2 <= changed as u64 * 3, "{traffic:?}");
 }
 
@@ -77,9 +77,9 @@ fn one_per_cent(objects: usize, value_bytes: usize) {
     write(&mut b, (0..objects).filter(|object| object % 100 == 37), 2, value_bytes);
     let traffic = exchange(&mut a, &mut b);
     let share = bytes(traffic) as f64 / bytes(full) as f64;
-    println!("{objects} objects of {value_bytes} bytes, {} pages in memory", a.pages());
-    println!("written in {written:?}, copied in {copied:?}: {full:?}");
-    println!("one per cent: {traffic:?}, {:.2} % of the copy", share * 100.0);
+    eprintln!("{objects} objects of {value_bytes} bytes, {} pages in memory", a.pages());
+    eprintln!("written in {written:?}, copied in {copied:?}: {full:?}");
+    eprintln!("one per cent: {traffic:?}, {:.2} % of the copy", share * 100.0);
     assert!(share <= 0.03, "{share}");
 }
 
