@@ -11,6 +11,8 @@ use odgm_shard::replication::raft::RaftShard;
 use odgm_shard::replication::{Opened, Role, ShardState};
 use odgm_shard::runtime::TokioRuntime;
 use odgm_shard::shard::{EventManager, ObjectShard, ShardParts};
+use odgm_shard::state::Settings;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -31,6 +33,7 @@ pub(crate) struct Running {
     pub(crate) record: ReplicaRecord,
     pub(crate) replica: Opened<TokioRuntime>,
     object: Arc<ObjectShard<TokioRuntime>>,
+    settings: watch::Sender<Settings>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -115,7 +118,7 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
                 replication: collection.spec.replication,
                 incarnation: collection.incarnation.clone(),
                 incarnation_bytes: collection.incarnation_bytes(),
-                events: collection.spec.events.enabled,
+                settings: collection.spec.settings(),
                 record: *replica,
                 shard: shard.clone(),
             };
@@ -134,7 +137,12 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
         }
     }
     for (group, wanting) in wanted {
-        if core.shards.get(group).is_some() {
+        if let Some(running) = core.shards.get(group) {
+            running.settings.send_if_modified(|settings| {
+                let differ = *settings != wanting.settings;
+                settings.clone_from(&wanting.settings);
+                differ
+            });
             continue;
         }
         match start(core, group, wanting).await {
@@ -200,7 +208,7 @@ struct Wanted {
     incarnation: String,
     incarnation_bytes: [u8; 16],
     replication: Replication,
-    events: bool,
+    settings: Settings,
     record: ReplicaRecord,
     shard: ShardRecord,
 }
@@ -219,7 +227,7 @@ impl Wanted {
 }
 
 async fn start(core: &Arc<Core>, group: GroupId, wanted: Wanted) -> anyhow::Result<Arc<Running>> {
-    let events = EventManager::new(wanted.events);
+    let events = EventManager::new(wanted.settings.history.is_some());
     let (stores, sink) = (core.stores.clone(), events.sink());
     let replica = wanted.record.replica;
     let parts = tokio::task::spawn_blocking(move || stores.replica(group, replica, sink))
@@ -227,12 +235,14 @@ async fn start(core: &Arc<Core>, group: GroupId, wanted: Wanted) -> anyhow::Resu
         .context("opening the layers")??;
     let opening = core.factory.open(wanted.replication, parts, wanted.shard.clone());
     let replica = opening.await.context("starting the replica")?;
+    let settings = watch::Sender::new(wanted.settings.clone());
     let object = ObjectShard::start(ShardParts {
         root: core.config.cluster.root.clone(),
         collection: wanted.collection.clone(),
         partition: wanted.partition,
         partitions: wanted.partitions,
         incarnation: wanted.incarnation(),
+        settings: settings.subscribe(),
         limits: core.limits.clone(),
         budget: core.budget.clone(),
         election_timeout: core.config.raft_options().election_max,
@@ -250,6 +260,7 @@ async fn start(core: &Arc<Core>, group: GroupId, wanted: Wanted) -> anyhow::Resu
         record: wanted.record,
         replica,
         object,
+        settings,
         stop: stop.clone(),
         tasks: Mutex::default(),
     });

@@ -14,6 +14,7 @@ pub mod codec;
 pub mod error;
 pub mod object;
 pub mod protocol;
+pub mod quantity;
 pub mod replication;
 pub mod runtime;
 pub mod shard;

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use odgm_storage::data::{ApplicationDataStorage, DataView, Durability, Keyspace};
 
+use super::history::{self, History};
+use super::index::Held;
 use super::layout::{self, Counters};
 use super::overlay::Overlay;
 use super::requests::Requests;
 use super::run::Run;
-use super::view::{ObjectView, ViewSource, read_counters};
-use crate::state::{Batch, Change, Outcome};
+use super::view::{ObjectView, ViewSource, read_counters, read_held};
+use crate::state::{Batch, Change, Operation, Outcome, Upkeep};
 use crate::{Error, Result};
 
 /// Where a batch stands: the log's position for `raft`, a counter for kinds without a log.
@@ -46,8 +48,22 @@ pub struct ObjectTable {
     storage: Arc<dyn ApplicationDataStorage>,
     counters: Counters,
     membership: Option<Bytes>,
+    held: Held,
     /// `None` after a call that failed half-way: read anew by the next one.
-    requests: Option<Requests>,
+    derived: Option<Derived>,
+}
+
+/// What is kept in memory of the rows.
+#[derive(Debug)]
+pub(crate) struct Derived {
+    pub(crate) requests: Requests,
+    pub(crate) history: History,
+}
+
+impl Derived {
+    pub(crate) fn load(view: &dyn DataView, counters: &Counters) -> Result<Self> {
+        Ok(Derived { requests: Requests::load(view, counters)?, history: History::load(view)? })
+    }
 }
 
 impl ObjectTable {
@@ -59,9 +75,10 @@ impl ObjectTable {
         let view = storage.view();
         let counters = read_counters(view.as_ref())?;
         let membership = view.get(Keyspace::Meta, layout::MEMBERSHIP)?;
-        let requests = Some(Requests::load(view.as_ref(), &counters)?);
+        let held = read_held(view.as_ref())?;
+        let derived = Some(Derived::load(view.as_ref(), &counters)?);
         drop(view);
-        Ok(ObjectTable { storage, counters, membership, requests })
+        Ok(ObjectTable { storage, counters, membership, held, derived })
     }
 
     /// The last position applied.
@@ -106,11 +123,13 @@ impl ObjectTable {
     pub fn apply_as(&mut self, inputs: Vec<(Position, Input)>, durability: Durability) -> Result<Applied> {
         let view = self.storage.view();
         let mut counters = self.counters;
-        let mut requests = match self.requests.take() {
-            Some(requests) => requests,
-            None => Requests::load(view.as_ref(), &counters)?,
+        let mut held = self.held.clone();
+        let mut derived = match self.derived.take() {
+            Some(derived) => derived,
+            None => Derived::load(view.as_ref(), &counters)?,
         };
-        let (overlay, membership, applied) = run(view.as_ref(), &mut counters, &mut requests, inputs)?;
+        let (overlay, membership, applied) =
+            run(view.as_ref(), &mut counters, &mut held, &mut derived, inputs)?;
         let mut batch = overlay.into_batch();
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
         if let Some(membership) = &membership {
@@ -119,7 +138,8 @@ impl ObjectTable {
         drop(view);
         self.storage.write(batch, durability)?;
         self.counters = counters;
-        self.requests = Some(requests);
+        self.held = held;
+        self.derived = Some(derived);
         self.membership = membership.or_else(|| self.membership.take());
         Ok(applied)
     }
@@ -130,7 +150,8 @@ type Ran<'a> = (Overlay<'a>, Option<Bytes>, Applied);
 fn run<'a>(
     view: &'a dyn DataView,
     counters: &mut Counters,
-    requests: &mut Requests,
+    held: &mut Held,
+    derived: &mut Derived,
     inputs: Vec<(Position, Input)>,
 ) -> Result<Ran<'a>> {
     let mut overlay = Overlay::new(view);
@@ -150,10 +171,18 @@ fn run<'a>(
             }
             Input::Batch(batch) => {
                 counters.log_time = counters.log_time.max(batch.time);
-                let mut run = Run { overlay: &mut overlay, counters, changes: &mut applied.changes };
                 let mut outcomes = Vec::with_capacity(batch.commands.len());
                 for command in batch.commands {
-                    outcomes.push(requests.run(&mut run, command, batch.rid_window_ms)?);
+                    let sweep = match command.operation {
+                        Operation::Upkeep(Upkeep::Sweep) => history::REMOVE_PER_SWEEP,
+                        _ => 0,
+                    };
+                    let before = applied.changes.len();
+                    let changes = &mut applied.changes;
+                    let mut run = Run { overlay: &mut overlay, counters, held, changes };
+                    outcomes.push(derived.requests.run(&mut run, command, batch.rid_window_ms)?);
+                    let (batch, retain) = (overlay.derived(), held.history.as_ref());
+                    derived.history.follow(batch, counters, &applied.changes[before..], retain, sweep);
                 }
                 outcomes
             }

@@ -5,11 +5,16 @@ mod grid;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use grid::{GROUP, Grid, Layers, PATIENCE, name, put, read, status, write};
+use grid::{GROUP, Grid, Layers, PATIENCE, Shard, name, put, read, status, write};
 use odgm_shard::Error;
 use odgm_shard::object::{NodeId, ReplicaId};
 use odgm_shard::replication::raft::RaftOptions;
 use odgm_shard::replication::{Role, ShardState};
+use odgm_shard::state::{
+    Change, Command, Due, HistoryBounds, IndexQuery, IndexSource, IndexSpec, Operation, Retain, Selection,
+    Settings, Upkeep,
+};
+use odgm_storage::data::Direction;
 use odgm_transport::link::{Class, PeerId};
 
 /// With the patience of a machine that runs many tests at once.
@@ -214,11 +219,44 @@ async fn fill(grid: &Grid, leader: u64, objects: usize) {
     }
 }
 
+/// What follows from the objects: the history, the deadlines, what an index finds.
+fn derived(shard: &Shard) -> (HistoryBounds, Vec<Change>, Vec<Due>, Vec<String>) {
+    let view = shard.view();
+    let history = view.history().unwrap();
+    let changes = view.changes(history.oldest, u64::MAX, Direction::Forward).map(Result::unwrap).collect();
+    let (everything, query) = (
+        Selection::all(),
+        IndexQuery { name: "n".into(), from: std::ops::Bound::Unbounded, to: std::ops::Bound::Unbounded },
+    );
+    let found = view.find(&query, &everything, None).unwrap();
+    let found = found.map(|row| row.unwrap().1.object.to_string()).collect();
+    (history, changes, view.due(0, u64::MAX, 100).unwrap(), found)
+}
+
+async fn upkeep(shard: &Shard, upkeep: Upkeep) {
+    shard.write(Command { rid: None, operation: Operation::Upkeep(upkeep) }).await.unwrap();
+}
+
 async fn a_replica_is_replaced_through_a_snapshot(layers: Layers) {
     let options = RaftOptions { keep_entries: 0, ..options() };
     let mut grid = Grid::founded(layers, 3, options).await;
     let leader = grid.leader().await;
     fill(&grid, leader, 200).await;
+    let index = IndexSpec { name: "n".into(), source: IndexSource::Path("/n".into()) };
+    let retain = Retain { count: 150, ..Retain::default() };
+    let settings = Settings { history: Some(retain), indexes: vec![index] };
+    upkeep(grid.shard(leader), Upkeep::Configure(settings)).await;
+    upkeep(grid.shard(leader), Upkeep::IndexStep).await;
+    for (object, value, ttl_ms) in [("n2", "{\"n\":2}", None), ("n1", "{\"n\":1}", Some(3_600_000))] {
+        let mut command = put(object, value);
+        if let Operation::Put { ttl_ms: wanted, .. } = &mut command.operation {
+            *wanted = ttl_ms;
+        }
+        grid.shard(leader).write(command).await.unwrap();
+    }
+    let before = derived(grid.shard(leader));
+    assert_eq!((before.0.oldest, before.0.last, before.1.len(), before.2.len()), (53, 202, 150, 1));
+    assert_eq!(before.3, ["n1", "n2"]);
     grid.shard(leader).snapshot().await.unwrap();
     let mut known = grid.shard(leader).status();
     let purged = known.wait_for(|status| status.purged_log_index > Some(100));
@@ -233,7 +271,7 @@ async fn a_replica_is_replaced_through_a_snapshot(layers: Layers) {
     let index = shard.applied().unwrap().index;
     grid.shard(4).wait_applied(index, PATIENCE).await.unwrap();
     assert_eq!(read(grid.shard(4), "o150").unwrap(), vec![150; 10_000]);
-    assert_eq!(grid.shard(4).view().revision(), 200);
+    assert_eq!(derived(grid.shard(4)), before);
 
     let (add, remove) = (BTreeSet::from([ReplicaId(40)]), BTreeSet::from([ReplicaId(gone)]));
     shard.change_membership(add.clone(), remove.clone()).await.unwrap();
@@ -251,6 +289,8 @@ async fn a_replica_is_replaced_through_a_snapshot(layers: Layers) {
     grid.restart(down).await;
     grid.settled(leader).await;
     assert_eq!(read(grid.shard(4), "o0").unwrap(), vec![0; 10_000]);
+    let after = derived(grid.shard(4));
+    assert_eq!((after.0.oldest, after.1.len(), after.2, after.3), (54, 150, before.2, before.3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

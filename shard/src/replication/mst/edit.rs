@@ -14,11 +14,14 @@ use super::item::{self, Body, Entry, Item, Kind, Slot};
 use super::tree::Delta;
 use crate::Result;
 use crate::object::{ObjectId, ObjectKey, ReplicaId};
+use crate::runtime::unix_ms;
+use crate::state::history::REMOVE_PER_SWEEP;
+use crate::state::index::Held;
 use crate::state::layout::{self, Counters, Stored};
 use crate::state::overlay::Overlay;
-use crate::state::requests::Requests;
 use crate::state::run::Run;
-use crate::state::{Change, ChangeKind, Command, Done, Operation, Outcome, Step};
+use crate::state::table::Derived;
+use crate::state::{Change, ChangeKind, Command, Done, Due, Operation, Outcome, Step, Upkeep};
 
 /// An item before and after.
 #[derive(Debug, Clone, Copy)]
@@ -32,19 +35,41 @@ pub(super) struct Edit<'a> {
     view: &'a dyn DataView,
     overlay: Overlay<'a>,
     pub(super) counters: Counters,
+    held: Held,
+    derived: Derived,
     pub(super) changes: Vec<Change>,
     items: BTreeMap<Bytes, Cell>,
     retired: u64,
 }
 
 impl<'a> Edit<'a> {
-    pub(super) fn new(view: &'a dyn DataView, counters: Counters, retired: u64) -> Self {
+    pub(super) fn new(
+        view: &'a dyn DataView,
+        counters: Counters,
+        held: Held,
+        derived: Derived,
+        retired: u64,
+    ) -> Self {
         let overlay = Overlay::new(view);
-        Edit { view, overlay, counters, changes: Vec::new(), items: BTreeMap::new(), retired }
+        let (changes, items) = (Vec::new(), BTreeMap::new());
+        Edit { view, overlay, counters, held, derived, changes, items, retired }
     }
 
     fn run(&mut self) -> Run<'_, 'a> {
-        Run { overlay: &mut self.overlay, counters: &mut self.counters, changes: &mut self.changes }
+        Run {
+            overlay: &mut self.overlay,
+            counters: &mut self.counters,
+            held: &mut self.held,
+            changes: &mut self.changes,
+        }
+    }
+
+    /// Keeps the changes from one on, as they are told.
+    fn record(&mut self, first: usize, sweep: u64) -> Result<()> {
+        self.forget_numbers(first)?;
+        let (batch, retain) = (self.overlay.derived(), self.held.history.as_ref());
+        self.derived.history.follow(batch, &mut self.counters, &self.changes[first..], retain, sweep);
+        Ok(())
     }
 
     fn item(&self, slot: &Bytes) -> Result<Option<Item>> {
@@ -92,21 +117,31 @@ impl<'a> Edit<'a> {
     /// Runs a command that a client gave, stamped by this replica; gives the slots that it changed.
     pub(super) fn command(
         &mut self,
-        requests: &mut Requests,
         me: ReplicaId,
         command: Command,
         rid_window_ms: u64,
     ) -> Result<(Outcome, BTreeSet<Bytes>)> {
+        let sweep = match &command.operation {
+            Operation::Upkeep(Upkeep::Expire(due)) => return self.expire_due(due),
+            Operation::Upkeep(Upkeep::Sweep) => REMOVE_PER_SWEEP,
+            _ => 0,
+        };
         let deleted = deleted(&command.operation);
         let (has_rid, answers, first) =
             (command.rid.is_some(), self.counters.requests_end, self.changes.len());
-        let outcome = requests.run(&mut self.run(), command, rid_window_ms)?;
+        let mut run = Run {
+            overlay: &mut self.overlay,
+            counters: &mut self.counters,
+            held: &mut self.held,
+            changes: &mut self.changes,
+        };
+        let outcome = self.derived.requests.run(&mut run, command, rid_window_ms)?;
         let is_repeat = has_rid && answers == self.counters.requests_end;
         let mut slots = BTreeSet::new();
         if !is_repeat && !matches!(outcome, Outcome::Refused(_)) {
-            self.forget_numbers(first)?;
             self.stamp(me, first, &deleted, &mut slots)?;
         }
+        self.record(first, sweep)?;
         Ok((without_numbers(outcome), slots))
     }
 
@@ -158,13 +193,27 @@ impl<'a> Edit<'a> {
         Ok(())
     }
 
+    /// Ends the keys whose deadlines are over and still theirs.
+    fn expire_due(&mut self, due: &[Due]) -> Result<(Outcome, BTreeSet<Bytes>)> {
+        let now_ms = unix_ms(self.counters.log_time);
+        let mut slots = BTreeSet::new();
+        for Due { key, expires_unix_ms } in due {
+            let deadline = self.overlay.value(key)?.map_or(0, |stored| stored.expires_unix_ms);
+            if deadline == *expires_unix_ms && (1..=now_ms).contains(&deadline) {
+                slots.extend(self.expire(key)?);
+            }
+        }
+        let revision = self.counters.revision;
+        Ok((Outcome::Done(Done { revision, ..Done::default() }), slots))
+    }
+
     /// Marks as expired, by this replica, what an expiry deleted.
     pub(super) fn expire(&mut self, key: &ObjectKey) -> Result<Option<Bytes>> {
         let slot = layout::value_key(key);
         let Some(item) = self.item(&slot)?.filter(Item::is_value) else { return Ok(None) };
         let first = self.changes.len();
         self.run().remove(key.clone())?;
-        self.forget_numbers(first)?;
+        self.record(first, 0)?;
         let at = self.counters.commit_time;
         self.set_item(&slot, Some(Item { kind: Kind::Expired(at), ..item }))?;
         Ok(Some(slot))
@@ -184,7 +233,7 @@ impl<'a> Edit<'a> {
             Slot::Object(object) => self.bury(&slot, &object, item)?,
             Slot::Key(key) => self.merge_key(&slot, key, item, entry.body)?,
         };
-        self.forget_numbers(first)?;
+        self.record(first, 0)?;
         Ok(is_new)
     }
 
@@ -259,7 +308,7 @@ impl<'a> Edit<'a> {
     }
 
     /// What is to be written, and how the items changed.
-    pub(super) fn finish(self) -> (WriteBatch, Vec<Delta>, Tombstones) {
+    pub(super) fn finish(self) -> Finished {
         let mut batch = self.overlay.into_batch();
         let (mut deltas, mut tombstones) = (Vec::new(), Tombstones::default());
         for (slot, Cell { before, after }) in self.items {
@@ -289,8 +338,17 @@ impl<'a> Edit<'a> {
                 deltas.push((slot, before, after));
             }
         }
-        (batch, deltas, tombstones)
+        Finished { batch, deltas, tombstones, held: self.held, derived: self.derived }
     }
+}
+
+/// What an edit leaves to do.
+pub(super) struct Finished {
+    pub(super) batch: WriteBatch,
+    pub(super) deltas: Vec<Delta>,
+    pub(super) tombstones: Tombstones,
+    pub(super) held: Held,
+    pub(super) derived: Derived,
 }
 
 /// How the number of tombstones changed.
@@ -336,7 +394,10 @@ fn deleted(operation: &Operation) -> Vec<ObjectKey> {
     match operation {
         Operation::Delete { key, .. } => vec![key.clone()],
         Operation::Txn { then, .. } => then.iter().filter_map(of_step).collect(),
-        Operation::Put { .. } | Operation::Increment { .. } => Vec::new(),
+        Operation::Put { .. }
+        | Operation::Increment { .. }
+        | Operation::Touch { .. }
+        | Operation::Upkeep(_) => Vec::new(),
     }
 }
 

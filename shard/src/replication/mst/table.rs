@@ -14,15 +14,16 @@ use bytes::Bytes;
 use odgm_storage::data::{ApplicationDataStorage, DataView, Direction, Durability, Keyspace, WriteBatch};
 
 use super::agreed::Agreed;
-use super::edit::{Edit, Tombstones, read_entry, read_item};
+use super::edit::{Edit, Finished, Tombstones, read_entry, read_item};
 use super::item::{self, AGREED, Entry, Item, Mark};
 use super::stamp::is_future;
 use super::tree::{Fingerprint, Range, Tree};
 use crate::object::{ObjectKey, ReplicaId};
 use crate::runtime::ntp64;
+use crate::state::index::Held;
 use crate::state::layout::{self, Counters};
-use crate::state::requests::Requests;
-use crate::state::view::{ViewSource, read_counters};
+use crate::state::table::Derived;
+use crate::state::view::{ViewSource, read_counters, read_held};
 use crate::state::{Change, Command, ObjectView, Outcome, Position};
 use crate::{Error, Result};
 
@@ -59,7 +60,9 @@ pub struct MstTable {
     storage: Arc<dyn ApplicationDataStorage>,
     me: ReplicaId,
     counters: Counters,
-    requests: Option<Requests>,
+    settings: Held,
+    /// `None` after a call that failed half-way: read anew by the next one.
+    derived: Option<Derived>,
     tree: Tree,
     agreed: Agreed,
     tombstones: u64,
@@ -78,7 +81,8 @@ impl MstTable {
     pub fn open(storage: Arc<dyn ApplicationDataStorage>, me: ReplicaId) -> Result<Self> {
         let view = storage.view();
         let counters = read_counters(view.as_ref())?;
-        let requests = Some(Requests::load(view.as_ref(), &counters)?);
+        let settings = read_held(view.as_ref())?;
+        let derived = Some(Derived::load(view.as_ref(), &counters)?);
         let row = view.get(Keyspace::Meta, AGREED)?;
         let agreed: Agreed =
             row.map_or_else(|| Ok(Agreed::default()), |row| layout::decode_record("agreement", &row))?;
@@ -95,7 +99,8 @@ impl MstTable {
             storage,
             me,
             counters,
-            requests,
+            settings,
+            derived,
             tree,
             agreed,
             tombstones,
@@ -185,21 +190,16 @@ impl MstTable {
         }
         let storage = self.storage.clone();
         let view = storage.view();
-        let mut edit = self.edit(view.as_ref());
+        let mut edit = self.edit(view.as_ref())?;
         edit.counters.log_time = now.max(self.clock());
         edit.counters.commit_time = edit.counters.commit_time.max(self.agreed.promised);
-        let mut requests = match self.requests.take() {
-            Some(requests) => requests,
-            None => Requests::load(view.as_ref(), &self.counters)?,
-        };
         let (mut written, mut slots) = (Written::default(), BTreeSet::new());
         for command in commands {
-            let (outcome, changed) = edit.command(&mut requests, self.me, command, rid_window_ms)?;
+            let (outcome, changed) = edit.command(self.me, command, rid_window_ms)?;
             written.outcomes.push(outcome);
             slots.extend(changed);
         }
         written.changes = self.commit(edit, durability)?;
-        self.requests = Some(requests);
         written.entries = self.read(slots)?;
         Ok(written)
     }
@@ -250,7 +250,7 @@ impl MstTable {
         }
         let storage = self.storage.clone();
         let view = storage.view();
-        let mut edit = self.edit(view.as_ref());
+        let mut edit = self.edit(view.as_ref())?;
         edit.counters.log_time = edit.counters.log_time.max(now);
         for entry in present {
             merged.taken += u64::from(edit.merge(entry)?);
@@ -290,7 +290,7 @@ impl MstTable {
         self.check()?;
         let storage = self.storage.clone();
         let view = storage.view();
-        let mut edit = self.edit(view.as_ref());
+        let mut edit = self.edit(view.as_ref())?;
         edit.counters.log_time = now.max(self.clock());
         let mut slots = BTreeSet::new();
         for key in keys {
@@ -470,8 +470,12 @@ impl MstTable {
         Ok(())
     }
 
-    fn edit<'a>(&self, view: &'a dyn DataView) -> Edit<'a> {
-        Edit::new(view, self.counters, self.agreed.retired)
+    fn edit<'a>(&mut self, view: &'a dyn DataView) -> Result<Edit<'a>> {
+        let derived = match self.derived.take() {
+            Some(derived) => derived,
+            None => Derived::load(view, &self.counters)?,
+        };
+        Ok(Edit::new(view, self.counters, self.settings.clone(), derived, self.agreed.retired))
     }
 
     /// Writes a batch of changes, and brings the tree after it.
@@ -481,10 +485,12 @@ impl MstTable {
         let mut counters = edit.counters;
         let index = counters.applied.map_or(1, |position| position.index + 1);
         counters.applied = Some(Position { term: 0, index });
-        let (mut batch, deltas, Tombstones { added, removed }) = edit.finish();
+        let Finished { mut batch, deltas, tombstones, held, derived } = edit.finish();
+        let Tombstones { added, removed } = tombstones;
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
         self.storage.write(batch, durability)?;
         self.counters = counters;
+        (self.settings, self.derived) = (held, Some(derived));
         self.tombstones = self.tombstones + added - removed;
         self.apply_to_tree(&deltas)?;
         Ok(changes)

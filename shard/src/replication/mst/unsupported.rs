@@ -15,6 +15,7 @@ pub fn unsupported(command: &Command) -> Option<&'static str> {
         Operation::Put { condition, .. } => (*condition != Condition::None).then_some(CONDITION),
         Operation::Delete { if_revision, .. } => if_revision.is_some().then_some(CONDITION),
         Operation::Increment { .. } => Some(INCREMENT),
+        Operation::Touch { .. } | Operation::Upkeep(_) => None,
         Operation::Txn { checks, .. } if !checks.is_empty() => Some(IF),
         Operation::Txn { then, otherwise, .. } => {
             then.iter().chain(otherwise).any(increments).then_some(INCREMENT)
