@@ -66,6 +66,7 @@ def one_node(directory):
         ], printed
         watched(directory)
         run(sys.executable, ROOT / ".ci/advanced.py", directory=directory)
+        kinds(directory)
         for block in blocks("sh"):
             for line in block.splitlines():
                 if line.startswith("odgm ") and not line.startswith(("odgm start", "odgm watch", "odgm bench", "odgm node")):
@@ -77,6 +78,21 @@ def one_node(directory):
         raise
     finally:
         stop(node)
+
+
+def kinds(directory):
+    """One script unchanged on every kind of collection, and one that shows what each refuses."""
+    names, endpoint = ["raft", "mst", "eventual", "none"], "tcp/127.0.0.1:7447"
+    for name in names:
+        run(PROGRAM, "collection", "create", name, "--replication", name, directory=directory)
+    printed = run(sys.executable, ROOT / "examples/python/kinds.py", endpoint, *names, directory=directory).splitlines()
+    assert printed == [f"{name}: ['alice'], mail alice@example.org, bob None" for name in names], printed
+    printed = run(sys.executable, ROOT / "examples/python/refusals.py", endpoint, *names, directory=directory).splitlines()
+    for line in printed:
+        kind, what, code = line.split(": ")[:3]
+        ordered = kind in ("raft", "none") or what in ("put", "txn")
+        assert code.startswith("UNSUPPORTED") != ordered, line
+    assert len(printed) == 4 * 9, printed
 
 
 def watched(directory):

@@ -165,8 +165,10 @@ async fn await_served(core: &Core, system: &SystemShard, name: &str) {
     let served = || {
         let map = system.map().borrow().clone();
         map.shards().filter(|(collection, ..)| collection.as_str() == name).all(|(_, _, _, shard)| {
-            let here =
-                core.shards.get(shard.group).and_then(|running| running.raft.status().borrow().serving);
+            let here = core
+                .shards
+                .get(shard.group)
+                .and_then(|running| running.replica.state.status().borrow().serving);
             here.or_else(|| core.serving.of(shard.group, core.now())).is_some()
         })
     };

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use odgm_shard::cluster::{ClusterMap, CollectionRecord};
 use odgm_shard::object::CollectionName;
 use odgm_shard::protocol::{Code, Refusal};
-use odgm_shard::replication::ShardState;
 use odgm_transport::KeyExpr;
 use odgm_transport::session::{Declaration, Query, QueryHandler, Sample};
 use serde_json::{Value, json};
@@ -107,8 +106,10 @@ pub(crate) fn describe(
         .enumerate()
         .map(|(partition, shard)| {
             // A replica here knows better than what was heard.
-            let here =
-                core.shards.get(shard.group).and_then(|running| running.raft.status().borrow().serving);
+            let here = core
+                .shards
+                .get(shard.group)
+                .and_then(|running| running.replica.state.status().borrow().serving);
             let serving =
                 here.or_else(|| core.serving.of(shard.group, core.now())).map(|node| map.name_of(node));
             let replicas: Vec<String> =

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use odgm_shard::object::NodeId;
-use odgm_shard::replication::ShardState;
+use odgm_shard::replication::mst::{MST_MESSAGE, MstRouter};
 use odgm_shard::replication::raft::{RAFT_MESSAGE, RaftRouter};
+use odgm_shard::replication::{ShardFactory, ShardState};
 use odgm_shard::runtime::{Runtime as _, TokioRuntime};
 use odgm_shard::shard::{Budget, Limits};
 use odgm_transport::Session;
@@ -60,7 +61,7 @@ pub(crate) struct Core {
     pub(crate) stores: Arc<Stores>,
     pub(crate) client: Arc<dyn Session>,
     pub(crate) links: Arc<Links>,
-    pub(crate) router: Arc<RaftRouter<TokioRuntime>>,
+    pub(crate) factory: ShardFactory<TokioRuntime>,
     pub(crate) enrolment: Arc<Enrolment>,
     pub(crate) serving: Serving,
     pub(crate) shards: Shards,
@@ -135,7 +136,13 @@ impl Node {
         let links = Links::open(cluster.clone(), Arc::new(TokioTimer::current()?), options)?;
         let core = Arc::new(Core {
             node,
-            router: RaftRouter::new(links.clone()),
+            factory: ShardFactory {
+                node,
+                raft_router: RaftRouter::new(links.clone()),
+                mst_router: MstRouter::new(links.clone()),
+                raft: config.raft_options(),
+                writes: config.write_options(),
+            },
             links,
             stores,
             client,
@@ -275,9 +282,10 @@ fn read_secret(path: &str) -> anyhow::Result<Option<Bytes>> {
 /// Sorts what comes over the links: the shards' messages to the router, the nodes' to a queue.
 fn receive(core: &Arc<Core>) -> mpsc::Receiver<odgm_transport::link::Incoming> {
     let (sender, receiver) = mpsc::channel(answers::QUEUE);
-    let router = core.router.clone();
+    let (raft, mst) = (core.factory.raft_router.clone(), core.factory.mst_router.clone());
     core.links.serve(Arc::new(move |incoming| match incoming.payload.first() {
-        Some(&RAFT_MESSAGE) => router.receive(incoming),
+        Some(&RAFT_MESSAGE) => raft.receive(incoming),
+        Some(&MST_MESSAGE) => mst.receive(incoming),
         Some(&messages::FAMILY) => {
             // A full queue drops the message; its sender asks again.
             let _ = sender.try_send(incoming);
@@ -322,9 +330,7 @@ async fn become_member(core: &Arc<Core>) -> anyhow::Result<Arc<SystemShard>> {
     let membership =
         core.enrolment.membership().borrow().clone().context("membership was granted and is gone")?;
     core.links.set_cluster(membership.cluster);
-    let system =
-        SystemShard::start(core.stores.clone(), core.router.clone(), core.config.raft_options(), &membership)
-            .await?;
+    let system = SystemShard::start(core.stores.clone(), &core.factory, &membership).await?;
     core.system.get_or_init(|| system.clone());
     Ok(system)
 }

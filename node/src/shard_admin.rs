@@ -5,7 +5,9 @@ use std::sync::Arc;
 use base64::Engine;
 use odgm_shard::object::ReplicaId;
 use odgm_shard::protocol::{Code, Refusal};
+use odgm_shard::replication::raft::RaftShard;
 use odgm_shard::replication::{Role, ShardState};
+use odgm_shard::runtime::TokioRuntime;
 use odgm_transport::KeyExpr;
 use odgm_transport::session::{Declaration, Query};
 use serde_json::{Value, json};
@@ -26,7 +28,7 @@ const RANGE_BYTES: usize = 1 << 20;
 /// Declares the key while this replica serves, and answers; until told to stop.
 pub(crate) async fn serve(core: Arc<Core>, running: Arc<Running>, stop: CancellationToken) {
     let (sender, mut queries) = mpsc::channel::<Query>(QUEUE);
-    let mut status = running.raft.status();
+    let mut status = running.replica.state.status();
     let mut declared: Option<Box<dyn Declaration>> = None;
     loop {
         let serves = status.borrow_and_update().role == Role::Serving;
@@ -69,7 +71,7 @@ async fn answer(core: &Arc<Core>, running: &Running, query: &Query) -> Result<Va
         None | Some("status") => Ok(describe(core, running)),
         Some("transfer") => transfer(core, running, request.parameter("to")).await,
         Some("snapshot") => {
-            running.raft.snapshot().await?;
+            raft(running, "op=snapshot")?.snapshot().await?;
             Ok(describe(core, running))
         }
         Some("snapshots") => {
@@ -100,19 +102,24 @@ async fn read(running: &Running, request: &AdminRequest) -> Result<Value, Refusa
 }
 
 fn describe(core: &Core, running: &Running) -> Value {
-    let mut shown = status::replica(core, &running.raft);
-    shown["collection"] = json!(running.collection.as_str());
-    shown["partition"] = json!(running.partition.0);
-    shown["incarnation"] = json!(running.incarnation);
-    shown
+    status::shard(core, running.group, running)
+}
+
+/// The replica of a shard that has a leader and a log.
+fn raft<'a>(running: &'a Running, op: &str) -> Result<&'a RaftShard<TokioRuntime>, Refusal> {
+    running.replica.raft.as_deref().ok_or_else(|| {
+        let message = format!("{op} is for raft collections: in this one every replica stands for itself");
+        Refusal::new(Code::Unsupported, message)
+    })
 }
 
 async fn transfer(core: &Core, running: &Running, to: Option<&str>) -> Result<Value, Refusal> {
     let map = core.system().map(|system| system.map().borrow().clone()).unwrap_or_default();
-    let voters = running.raft.status().borrow().voters.clone();
+    let raft = raft(running, "op=transfer")?;
+    let voters = raft.status().borrow().voters.clone();
     let others: Vec<(ReplicaId, String)> = voters
         .into_iter()
-        .filter(|(replica, _)| *replica != running.raft.replica())
+        .filter(|(replica, _)| *replica != raft.replica())
         .map(|(replica, node)| (replica, map.name_of(node)))
         .collect();
     let target = others.iter().find(|(_, name)| to.is_none_or(|to| to == name));
@@ -124,6 +131,6 @@ async fn transfer(core: &Core, running: &Running, to: Option<&str>) -> Result<Va
         };
         return Err(Refusal::new(Code::InvalidParameter, message));
     };
-    running.raft.transfer_leader(*replica).await?;
+    raft.transfer_leader(*replica).await?;
     Ok(json!({"serving": name}))
 }

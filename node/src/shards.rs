@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use odgm_shard::cluster::{ClusterMap, ReplicaRecord};
+use odgm_shard::cluster::{ClusterMap, ReplicaRecord, Replication, ShardRecord};
 use odgm_shard::object::{CollectionName, GroupId, NodeId, Partition, ReplicaId};
 use odgm_shard::replication::raft::RaftShard;
-use odgm_shard::replication::{Role, ShardState};
+use odgm_shard::replication::{Opened, Role, ShardState};
 use odgm_shard::runtime::TokioRuntime;
 use odgm_shard::shard::{EventManager, ObjectShard, ShardParts};
 use odgm_shard::state::Settings;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::node::Core;
 use crate::shard_admin;
@@ -25,11 +26,12 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// A running replica.
 pub(crate) struct Running {
+    pub(crate) group: GroupId,
     pub(crate) collection: CollectionName,
     pub(crate) partition: Partition,
     pub(crate) incarnation: String,
     pub(crate) record: ReplicaRecord,
-    pub(crate) raft: Arc<RaftShard<TokioRuntime>>,
+    pub(crate) replica: Opened<TokioRuntime>,
     object: Arc<ObjectShard<TokioRuntime>>,
     settings: watch::Sender<Settings>,
     stop: CancellationToken,
@@ -50,7 +52,7 @@ impl Running {
             let _ = task.await;
         }
         self.object.close().await;
-        self.raft.close().await;
+        self.replica.state.close().await;
     }
 }
 
@@ -109,25 +111,29 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
     let mut wanted: BTreeMap<GroupId, Wanted> = BTreeMap::new();
     for (name, collection, partition, shard) in map.shards() {
         if let Some(replica) = shard.replicas.iter().find(|replica| replica.node == core.node) {
-            let founders = if shard.founders.contains(replica) { shard.founders.clone() } else { Vec::new() };
             let wanting = Wanted {
                 collection: name.clone(),
                 partition,
                 partitions: collection.spec.partitions,
+                replication: collection.spec.replication,
                 incarnation: collection.incarnation.clone(),
                 incarnation_bytes: collection.incarnation_bytes(),
                 settings: collection.spec.settings(),
                 record: *replica,
-                founders,
+                shard: shard.clone(),
             };
             wanted.insert(shard.group, wanting);
         }
     }
     let mut complete = true;
     for (group, running) in core.shards.all() {
-        let kept = wanted.get(&group).is_some_and(|wanting| wanting.record == running.record);
-        if !kept {
-            complete &= leave(core, map, group, &running).await;
+        match wanted.get(&group).filter(|wanting| wanting.record == running.record) {
+            Some(wanting) => {
+                if let Some(mst) = &running.replica.mst {
+                    mst.place(wanting.shard.replicas.clone());
+                }
+            }
+            None => complete &= leave(core, map, group, &running).await,
         }
     }
     for (group, wanting) in wanted {
@@ -158,13 +164,10 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
 /// Stops and removes a replica that the records do not want here. One that its group still counts on
 /// stays until its group has let go of it; `false` then.
 async fn leave(core: &Arc<Core>, map: &ClusterMap, group: GroupId, running: &Arc<Running>) -> bool {
-    let exists = map.shards().any(|(_, _, _, shard)| shard.group == group);
-    if exists {
-        let status = running.raft.status().borrow().clone();
-        let member = |(replica, _): &(ReplicaId, NodeId)| *replica == running.record.replica;
-        if status.voters.iter().any(member) || status.learners.iter().any(member) {
-            return false;
-        }
+    if let Some((.., shard)) = map.shards().find(|(.., shard)| shard.group == group)
+        && !is_let_go(shard, running).await
+    {
+        return false;
     }
     core.shards.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
     running.close().await;
@@ -178,67 +181,101 @@ async fn leave(core: &Arc<Core>, map: &ClusterMap, group: GroupId, running: &Arc
     true
 }
 
+/// Whether a replica's shard can do without it: a Raft group no longer counts on it, or the others have what a
+/// divergent replica wrote.
+async fn is_let_go(shard: &ShardRecord, running: &Running) -> bool {
+    let replica = &running.replica;
+    if replica.raft.is_some() {
+        let status = replica.state.status().borrow().clone();
+        let member = |(replica, _): &(ReplicaId, NodeId)| *replica == running.record.replica;
+        return !status.voters.iter().chain(&status.learners).any(member);
+    }
+    let Some(mst) = &replica.mst else { return true };
+    mst.place(shard.replicas.clone());
+    match mst.hand_over().await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(group = %shard.group, %error, "a leaving replica could not hand over its writes yet");
+            false
+        }
+    }
+}
+
 struct Wanted {
     collection: CollectionName,
     partition: Partition,
     partitions: u32,
     incarnation: String,
     incarnation_bytes: [u8; 16],
+    replication: Replication,
     settings: Settings,
     record: ReplicaRecord,
-    founders: Vec<ReplicaRecord>,
+    shard: ShardRecord,
+}
+
+impl Wanted {
+    /// What the attachments name: where replicas count their changes alone, each has an incarnation of its own.
+    fn incarnation(&self) -> [u8; 16] {
+        match self.replication {
+            Replication::Raft => self.incarnation_bytes,
+            Replication::Mst | Replication::Eventual | Replication::None => {
+                let collection = Uuid::from_bytes(self.incarnation_bytes);
+                *Uuid::new_v5(&collection, &self.record.replica.0.to_be_bytes()).as_bytes()
+            }
+        }
+    }
 }
 
 async fn start(core: &Arc<Core>, group: GroupId, wanted: Wanted) -> anyhow::Result<Arc<Running>> {
     let events = EventManager::new(wanted.settings.history.is_some());
-    let settings = watch::Sender::new(wanted.settings);
-    let (stores, router, sink) = (core.stores.clone(), core.router.clone(), events.sink());
+    let (stores, sink) = (core.stores.clone(), events.sink());
     let replica = wanted.record.replica;
-    let parts = tokio::task::spawn_blocking(move || stores.replica(group, replica, sink, router))
+    let parts = tokio::task::spawn_blocking(move || stores.replica(group, replica, sink))
         .await
         .context("opening the layers")??;
-    let raft = RaftShard::start(parts, core.config.raft_options()).await.context("starting the replica")?;
-    if !wanted.founders.is_empty() {
-        let members = wanted.founders.iter().map(|founder| (founder.replica, founder.node)).collect();
-        raft.initialize(members).await.context("founding the shard")?;
-    }
+    let opening = core.factory.open(wanted.replication, parts, wanted.shard.clone());
+    let replica = opening.await.context("starting the replica")?;
+    let settings = watch::Sender::new(wanted.settings.clone());
     let object = ObjectShard::start(ShardParts {
         root: core.config.cluster.root.clone(),
         collection: wanted.collection.clone(),
         partition: wanted.partition,
         partitions: wanted.partitions,
-        incarnation: wanted.incarnation_bytes,
+        incarnation: wanted.incarnation(),
         settings: settings.subscribe(),
         limits: core.limits.clone(),
         budget: core.budget.clone(),
         election_timeout: core.config.raft_options().election_max,
-        state: raft.clone(),
+        state: replica.state.clone(),
         session: core.client.clone(),
         events,
     })
     .context("serving the shard")?;
     let stop = core.stop.child_token();
     let running = Arc::new(Running {
+        group,
         collection: wanted.collection,
         partition: wanted.partition,
         incarnation: wanted.incarnation,
         record: wanted.record,
-        raft,
+        replica,
         object,
         settings,
         stop: stop.clone(),
         tasks: Mutex::default(),
     });
-    let steering = tokio::spawn(steering::steer(core.clone(), group, running.raft.clone(), stop.clone()));
-    let admin = tokio::spawn(shard_admin::serve(core.clone(), running.clone(), stop));
-    running.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend([steering, admin]);
+    let mut tasks = vec![tokio::spawn(shard_admin::serve(core.clone(), running.clone(), stop.clone()))];
+    if let Some(raft) = running.replica.raft.clone() {
+        tasks.push(tokio::spawn(steering::steer(core.clone(), group, raft, stop)));
+    }
+    running.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
     Ok(running)
 }
 
 /// Hands leadership of all shards that this node serves to others, as far as that goes.
 pub(crate) async fn hand_over_leadership(core: &Core) {
     let mut rafts: Vec<Arc<RaftShard<TokioRuntime>>> =
-        core.shards.all().into_iter().map(|(_, running)| running.raft.clone()).collect();
+        core.shards.all().into_iter().filter_map(|(_, running)| running.replica.raft.clone()).collect();
     rafts.extend(core.system().map(|system| system.raft.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     for raft in rafts {

@@ -1,15 +1,15 @@
 //! What a node says about itself: readiness, and the status that `/status` shows.
 
-use std::sync::Arc;
-
 use odgm_shard::object::{GroupId, ReplicaId};
+use odgm_shard::replication::mst::MstShard;
 use odgm_shard::replication::raft::RaftShard;
-use odgm_shard::replication::{Role, ShardState};
+use odgm_shard::replication::{Opened, Role, ShardState};
 use odgm_shard::runtime::TokioRuntime;
 use odgm_storage::composite::Status;
 use serde_json::{Value, json};
 
 use crate::node::Core;
+use crate::shards::Running;
 use crate::system::SYSTEM_GROUP;
 
 /// Whether the node can serve: member of a cluster, records known, every wanted replica running.
@@ -47,12 +47,14 @@ pub(crate) fn readiness(core: &Core) -> Result<(), Vec<String>> {
             // A shard of this node alone waits for nobody: it is not ready before clients are answered.
             for (name, _, partition, shard) in map.shards().filter(|(.., shard)| shard.replicas.len() == 1) {
                 let running = core.shards.get(shard.group);
-                if running.is_some_and(|running| running.raft.status().borrow().role != Role::Serving) {
+                if running
+                    .is_some_and(|running| running.replica.state.status().borrow().role != Role::Serving)
+                {
                     reasons.push(format!("shard {name}/{partition} does not serve yet"));
                 }
             }
             for (_, running) in core.shards.all() {
-                if let Some(failure) = &running.raft.status().borrow().failure {
+                if let Some(failure) = &running.replica.state.status().borrow().failure {
                     reasons.push(format!(
                         "shard {}/{} failed: {failure}",
                         running.collection, running.partition
@@ -66,33 +68,67 @@ pub(crate) fn readiness(core: &Core) -> Result<(), Vec<String>> {
 
 /// Whether somebody serves the system shard and every shard with a replica here.
 pub(crate) fn served(core: &Core) -> bool {
-    let served = |raft: &RaftShard<TokioRuntime>| raft.status().borrow().serving.is_some();
-    core.system().is_some_and(|system| served(&system.raft))
-        && core.shards.all().iter().all(|(_, running)| served(&running.raft))
+    let served = |replica: &dyn ShardState| replica.status().borrow().serving.is_some();
+    core.system().is_some_and(|system| served(&*system.raft))
+        && core.shards.all().iter().all(|(_, running)| served(&*running.replica.state))
 }
 
 /// The groups that this node serves, with their terms.
 pub(crate) fn serving_groups(core: &Core) -> Vec<(GroupId, u64)> {
     let mut groups = Vec::new();
-    let mut consider = |group, raft: &RaftShard<TokioRuntime>| {
-        let status = raft.status();
+    let mut consider = |group, replica: &dyn ShardState| {
+        let status = replica.status();
         let status = status.borrow();
         if status.role == Role::Serving {
             groups.push((group, status.term));
         }
     };
     if let Some(system) = core.system() {
-        consider(SYSTEM_GROUP, &system.raft);
+        consider(SYSTEM_GROUP, &*system.raft);
     }
     for (group, running) in core.shards.all() {
-        consider(group, &running.raft);
+        consider(group, &*running.replica.state);
     }
     groups
 }
 
-/// One replica's status.
-pub(crate) fn replica(core: &Core, raft: &Arc<RaftShard<TokioRuntime>>) -> Value {
-    let status = raft.status().borrow().clone();
+/// The status of a replica of a data shard.
+pub(crate) fn shard(core: &Core, group: GroupId, running: &Running) -> Value {
+    let Opened { state, raft, mst } = &running.replica;
+    let mut shown = replica(core, (group, running.record.replica), &**state, raft.as_deref());
+    shown["collection"] = json!(running.collection.as_str());
+    shown["partition"] = json!(running.partition.0);
+    shown["incarnation"] = json!(running.incarnation);
+    if let Some(mst) = mst {
+        shown["digest"] = digest(mst);
+    }
+    shown
+}
+
+/// What a divergent replica holds and moved: equal roots are equal replicas.
+fn digest(mst: &MstShard<TokioRuntime>) -> Value {
+    let digest = mst.digest();
+    let traffic = digest.traffic;
+    json!({
+        "root": digest.root,
+        "items": digest.items,
+        "tombstones": digest.tombstones,
+        "held": digest.held,
+        "exchanged": {
+            "requests": traffic.requests, "pages": traffic.pages,
+            "given": traffic.given, "received": traffic.received,
+            "bytes_sent": traffic.bytes_sent, "bytes_received": traffic.bytes_received,
+        },
+    })
+}
+
+fn replica(
+    core: &Core,
+    (group, replica): (GroupId, ReplicaId),
+    state: &dyn ShardState,
+    raft: Option<&RaftShard<TokioRuntime>>,
+) -> Value {
+    let status = state.status().borrow().clone();
     let map = core.system().map(|system| system.map().borrow().clone()).unwrap_or_default();
     let members = |members: &[(ReplicaId, odgm_shard::object::NodeId)]| -> Value {
         members
@@ -100,18 +136,18 @@ pub(crate) fn replica(core: &Core, raft: &Arc<RaftShard<TokioRuntime>>) -> Value
             .map(|(replica, node)| json!({"replica": replica, "node": map.name_of(*node)}))
             .collect()
     };
-    let lag: Value = raft
-        .progress()
+    let progress = raft.map(RaftShard::progress).unwrap_or_default();
+    let lag: Value = progress
         .iter()
         .map(|other| json!({"replica": other.replica, "matched": other.matched, "lag": other.lag}))
         .collect();
     json!({
-        "group": raft.group(),
-        "replica": raft.replica(),
+        "group": group,
+        "replica": replica,
         "role": format!("{:?}", status.role).to_lowercase(),
         "serving": status.serving.map(|node| map.name_of(node)),
         "term": status.term,
-        "revision": raft.view().revision(),
+        "revision": state.view().revision(),
         "applied": status.applied.map(|position| position.index),
         "log": {"last": status.last_log_index, "purged": status.purged_log_index, "snapshot": status.snapshot_index},
         "voters": members(&status.voters),
@@ -141,18 +177,13 @@ fn layer(status: &Status) -> Value {
 pub(crate) fn status(core: &Core) -> Value {
     let mut shards = Vec::new();
     if let Some(system) = core.system() {
-        let mut shard = replica(core, &system.raft);
+        let raft = &*system.raft;
+        let mut shard = replica(core, (SYSTEM_GROUP, raft.replica()), raft, Some(raft));
         shard["collection"] = json!("@system");
         shard["partition"] = json!(0);
         shards.push(shard);
     }
-    for (_, running) in core.shards.all() {
-        let mut shard = replica(core, &running.raft);
-        shard["collection"] = json!(running.collection.as_str());
-        shard["partition"] = json!(running.partition.0);
-        shard["incarnation"] = json!(running.incarnation);
-        shards.push(shard);
-    }
+    shards.extend(core.shards.all().iter().map(|(group, running)| shard(core, *group, running)));
     let health = core.stores.storage.health();
     let mut log = layer(&health.log);
     log["bytes"] = json!(core.stores.log.disk_bytes());

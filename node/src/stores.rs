@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use odgm_shard::object::{GroupId, ReplicaId};
-use odgm_shard::replication::ChangeSink;
-use odgm_shard::replication::raft::{RaftParts, RaftRouter, ReplicaData};
-use odgm_shard::runtime::TokioRuntime;
+use odgm_shard::replication::raft::ReplicaData;
+use odgm_shard::replication::{ChangeSink, ReplicaParts};
 use odgm_storage::composite::{CompositeStorage, DataBackend, Health};
 use odgm_storage::disk::{Disk, RealDisk};
 use odgm_storage::log::AppendOnlyLogStorage;
@@ -79,14 +78,13 @@ impl Stores {
         group: GroupId,
         replica: ReplicaId,
         sink: ChangeSink,
-        router: Arc<RaftRouter<TokioRuntime>>,
-    ) -> anyhow::Result<RaftParts<TokioRuntime>> {
+    ) -> anyhow::Result<ReplicaParts> {
         let shard = self
             .storage
             .shard(odgm_storage::log::GroupId(group.0), replica.0)
             .with_context(|| format!("replica {replica} of group {group}"))?;
         let data = shard.data().clone();
-        Ok(RaftParts {
+        Ok(ReplicaParts {
             group,
             replica,
             log: shard.log().clone(),
@@ -98,7 +96,6 @@ impl Stores {
             },
             dir: shard.checkpoints().to_owned(),
             sink,
-            router,
         })
     }
 

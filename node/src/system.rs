@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use odgm_shard::cluster::ClusterMap;
 use odgm_shard::object::{GroupId, NodeId, ReplicaId};
-use odgm_shard::replication::raft::{RaftOptions, RaftRouter, RaftShard};
-use odgm_shard::replication::{ChangeSink, Role, ShardState};
+use odgm_shard::replication::raft::RaftShard;
+use odgm_shard::replication::{ChangeSink, Role, ShardFactory, ShardState};
 use odgm_shard::runtime::TokioRuntime;
 use odgm_shard::state::{Command, Operation, Outcome};
 use tokio::sync::{Notify, watch};
@@ -36,18 +36,19 @@ impl SystemShard {
     /// Opens the replica and, on a founding member, founds the group: the same on all of them.
     pub(crate) async fn start(
         stores: Arc<Stores>,
-        router: Arc<RaftRouter<TokioRuntime>>,
-        options: RaftOptions,
+        factory: &ShardFactory<TokioRuntime>,
         membership: &Membership,
     ) -> anyhow::Result<Arc<Self>> {
         let changed = Arc::new(Notify::new());
         let notified = changed.clone();
         let sink: ChangeSink = Arc::new(move |_| notified.notify_one());
         let replica = membership.system_replica;
-        let parts = tokio::task::spawn_blocking(move || stores.replica(SYSTEM_GROUP, replica, sink, router))
+        let parts = tokio::task::spawn_blocking(move || stores.replica(SYSTEM_GROUP, replica, sink))
             .await
             .context("opening the system shard")??;
-        let raft = RaftShard::start(parts, options).await.context("starting the system shard")?;
+        let raft = RaftShard::start(factory.raft_parts(parts), factory.raft.clone())
+            .await
+            .context("starting the system shard")?;
         if !membership.founders.is_empty() {
             let members: BTreeMap<ReplicaId, NodeId> =
                 membership.founders.iter().map(|node| (node.system_replica, node.id)).collect();

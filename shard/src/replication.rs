@@ -1,6 +1,10 @@
 //! Replication: when a command is applied. Each kind is one module; the kind is matched once, in
-//! [`ShardFactory`](crate::replication).
+//! [`ShardFactory`].
 
+pub mod basic;
+mod factory;
+pub mod mst;
+mod queue;
 pub mod raft;
 
 use std::fmt::Debug;
@@ -12,6 +16,9 @@ use tokio::sync::watch;
 use crate::Result;
 use crate::object::{NodeId, ReplicaId};
 use crate::state::{Change, Command, ObjectView, Outcome, Position};
+
+pub use factory::{Opened, ReplicaParts, ShardFactory};
+pub use queue::WriteOptions;
 
 /// What this replica is to its shard, as far as it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +58,33 @@ pub struct ShardStatus {
     pub failure: Option<String>,
 }
 
+impl ShardStatus {
+    /// Before anything is known.
+    pub(crate) fn unknown() -> Self {
+        ShardStatus {
+            role: Role::Leaderless,
+            serving: None,
+            term: 0,
+            voters: Vec::new(),
+            learners: Vec::new(),
+            applied: None,
+            last_log_index: None,
+            purged_log_index: None,
+            snapshot_index: None,
+            failure: None,
+        }
+    }
+}
+
+/// What a kind of replication offers beyond writes and reads of what is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offers {
+    /// Reads that see everything that was acknowledged before them, by anyone.
+    pub linearizable: bool,
+    /// Numbers of each object that are the same on every replica: its first revision and its count of changes.
+    pub object_numbers: bool,
+}
+
 /// Gets the changes of each applied batch, in order, on every replica, after they became visible.
 /// Called where commands are applied: it must not block.
 pub type ChangeSink = Arc<dyn Fn(Vec<Change>) + Send + Sync>;
@@ -61,13 +95,16 @@ pub trait ShardState: Send + Sync + Debug {
     /// Dropping the future does not take the command back.
     ///
     /// # Errors
-    /// [`crate::Error::NotLeader`] and [`crate::Error::Busy`]: nothing happened.
+    /// [`crate::Error::Unsupported`]: this kind cannot do it. [`crate::Error::NotLeader`] and [`crate::Error::Busy`]: nothing happened.
     /// [`crate::Error::Unavailable`] and [`crate::Error::Timeout`]: unknown; repeat it with the same request id.
     fn write(&self, command: Command) -> BoxFuture<'static, Result<Outcome>>;
 
     /// Completes when a view taken afterwards holds everything that was acknowledged, by anyone,
-    /// before this call began.
+    /// before this call began; for a kind without linearizable reads, by this replica.
     fn read_barrier(&self) -> BoxFuture<'static, Result<()>>;
+
+    /// What this kind offers.
+    fn offers(&self) -> Offers;
 
     /// The present state of this replica.
     fn view(&self) -> ObjectView;

@@ -82,7 +82,7 @@ pub struct ShardParts {
     pub partition: Partition,
     /// How many it has.
     pub partitions: u32,
-    /// The collection's incarnation.
+    /// The collection's incarnation; the replica's, for kinds whose replicas count alone.
     pub incarnation: [u8; 16],
     /// What the collection's description means for its state, as it changes.
     pub settings: watch::Receiver<Settings>,
@@ -135,7 +135,9 @@ impl<R: Runtime> ObjectShard<R> {
         let metrics = Arc::new(ShardMetrics::new(&collection, partition));
         let keys = Keys::new(&parts.root).map_err(|refused| Error::Invalid(refused.to_string()))?;
         let shard = ShardAddress { collection, partition, partitions };
-        let voice = Arc::new(Voice::new(keys, shard, parts.incarnation));
+        let voice = Voice::new(keys, shard, parts.incarnation);
+        let numbers = state.offers().object_numbers;
+        let voice = Arc::new(if numbers { voice } else { voice.without_object_numbers() });
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let (intake, jobs) = Intake::new(voice.clone(), parts.budget.clone(), metrics.clone());
         let answerer = Arc::new(Answerer::<R> {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 #[path = "../../embedded.rs"]
 mod embedded;
+#[path = "../../replication_kinds.rs"]
+mod replication_kinds;
 #[path = "../../three_nodes.rs"]
 mod three_nodes;
 
@@ -44,5 +46,23 @@ async fn two_of_three_nodes_serve_on_when_one_stops() {
                     odgm-2 reads: through odgm-0\n\
                     odgm-2 reads: without odgm-0\n\
                     odgm-2 saw alice change to: without odgm-0\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_kind_of_replication_takes_the_same_keys() {
+    let data = tempfile::tempdir().unwrap();
+    let mut out = Vec::new();
+    let [a, b, c, d, e, f] = free_ports();
+    let run = replication_kinds::run(data.path(), [[a, b], [c, d], [e, f]], &mut out);
+    tokio::time::timeout(DEADLINE, run).await.unwrap().unwrap();
+    let expected = "raft: alice is \"hello\", version 1\n\
+                    raft: put if absent: EXISTS, increment: done\n\
+                    mst: alice is \"hello\", version 0\n\
+                    mst: put if absent: UNSUPPORTED, increment: UNSUPPORTED\n\
+                    eventual: alice is \"hello\", version 0\n\
+                    eventual: put if absent: UNSUPPORTED, increment: UNSUPPORTED\n\
+                    none: alice is \"hello\", version 0\n\
+                    none: put if absent: EXISTS, increment: done\n";
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }

@@ -1,15 +1,16 @@
 //! The configuration in the shapes of those who read it.
 
 use odgm_shard::cluster::CollectionSpec;
+use odgm_shard::replication::WriteOptions;
 use odgm_shard::replication::raft::RaftOptions;
 use odgm_shard::shard::Limits;
 use odgm_storage::composite::{CompositeOptions, DataLayer, LogLayer, SnapshotLayer};
-use odgm_storage::data::DataOptions;
+use odgm_storage::data::{DataOptions, Durability};
 use odgm_storage::log::{FjallLogOptions, LogOptions};
 use odgm_storage::snapshot::{RetainPolicy, SnapshotOptions};
 use odgm_transport::options::{Mode, SessionOptions};
 
-use super::{LogBackend, NodeConfig, RetainOptions, RetainStrategy, ZenohMode};
+use super::{DataSync, LogBackend, NodeConfig, RetainOptions, RetainStrategy, ZenohMode};
 
 impl NodeConfig {
     /// How the clients' session is opened.
@@ -110,6 +111,20 @@ impl NodeConfig {
             snapshot_entries: defaults.snapshot_entries.min(most / 4),
             keep_entries: defaults.keep_entries.min(most / 8),
             ..defaults
+        }
+    }
+
+    /// How each shard without a log writes.
+    pub fn write_options(&self) -> WriteOptions {
+        let durability = match self.storage.data.sync {
+            DataSync::Always => Durability::Now,
+            DataSync::None => Durability::Later,
+        };
+        WriteOptions {
+            durability,
+            inflight_bytes: self.limits.inflight_bytes.bytes(),
+            rid_window: self.limits.rid_window.duration(),
+            ..WriteOptions::default()
         }
     }
 

@@ -217,7 +217,7 @@ fn collections_given_wrong_are_refused_by_name() {
         ("collections: [{name: a, partitions: 0}]", "partitions is 0"),
         ("collections: [{name: a, replicas: 3}]", "collections[0].replicas = 3"),
         ("collections: [{name: a, replication: paxos}]", "collections[0].replication = \"paxos\""),
-        ("collections: [{name: a, replication: mst}]", "not supported yet"),
+        ("collections: [{name: a, replication: none, replicas: 2}]", "replication none has 1"),
         ("collections: [{name: a}, {name: a}]", "collections[1].name = \"a\": is given twice"),
     ] {
         let error = load(yaml, &[], &[]).map(|_| ()).expect_err(yaml).to_string();

@@ -11,10 +11,12 @@ mod cli_node;
 mod config;
 mod contract;
 mod copies;
+mod divergent;
 mod doctor;
 mod freeze;
 mod input;
 mod kill;
+mod kinds;
 #[allow(dead_code, reason = "what a node can be made to suffer, whoever needs it")]
 mod processes;
 mod replace;

@@ -129,7 +129,7 @@ pub struct CollectionSpec {
     #[serde(default = "default_partitions")]
     pub partitions: u32,
     /// How many replicas a partition has, 1..=7 and no more than there are nodes. Absent: 3, or as
-    /// many as there are nodes.
+    /// many as there are nodes; 1 for replication `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
     /// How they are replicated.
@@ -232,11 +232,10 @@ impl CollectionSpec {
         {
             return Err(SpecError::Invalid(format!("replicas is {replicas}, must be 1 to {MAX_REPLICAS}")));
         }
-        match self.replication {
-            Replication::Raft => {}
-            Replication::Mst => return Err(SpecError::Unsupported("replication mst")),
-            Replication::Eventual => return Err(SpecError::Unsupported("replication eventual")),
-            Replication::None => return Err(SpecError::Unsupported("replication none")),
+        if let (Replication::None, Some(replicas @ 2..)) = (self.replication, self.replicas) {
+            return Err(SpecError::Invalid(format!(
+                "replicas is {replicas}, a collection of replication none has 1"
+            )));
         }
         self.events.retain.validate()?;
         if self.indexes.len() > MAX_INDEXES {
@@ -270,7 +269,8 @@ impl CollectionSpec {
     /// # Errors
     /// When more are asked for than there are nodes.
     pub fn replicas_on(&self, nodes: usize) -> Result<usize, SpecError> {
-        let replicas = self.replicas.map_or_else(|| nodes.min(3), |asked| asked as usize);
+        let usual = if self.replication == Replication::None { 1 } else { 3 };
+        let replicas = self.replicas.map_or_else(|| nodes.min(usual), |asked| asked as usize);
         if replicas == 0 || replicas > nodes {
             return Err(SpecError::Invalid(format!("replicas is {replicas}, the cluster has {nodes} nodes")));
         }

@@ -18,13 +18,20 @@ pub struct Voice {
     shard: ShardAddress,
     incarnation: [u8; 16],
     clock: [u8; 16],
+    object_numbers: bool,
 }
 
 impl Voice {
-    /// The voice of a shard whose collection has this incarnation.
+    /// The voice of a shard, or of a replica that counts alone, with its incarnation.
     pub fn new(keys: Keys, shard: ShardAddress, incarnation: [u8; 16]) -> Self {
         let clock = partition_clock(incarnation, shard.partition);
-        Voice { keys, shard, incarnation, clock }
+        Voice { keys, shard, incarnation, clock, object_numbers: true }
+    }
+
+    /// For a replica that counts its changes alone: objects have neither a first revision nor a version.
+    #[must_use]
+    pub fn without_object_numbers(self) -> Self {
+        Voice { object_numbers: false, ..self }
     }
 
     /// The keys that it speaks on.
@@ -58,7 +65,10 @@ impl Voice {
     }
 
     fn attachment(&self, numbers: [u64; 4], user: Option<Bytes>) -> Option<Bytes> {
-        let [revision, created_revision, version, expires_unix_ms] = numbers;
+        let [revision, mut created_revision, mut version, expires_unix_ms] = numbers;
+        if !self.object_numbers {
+            (created_revision, version) = (0, 0);
+        }
         let incarnation = self.incarnation;
         let user = user.unwrap_or_default();
         let attachment =

@@ -82,6 +82,11 @@ impl<R: Runtime> Answerer<R> {
         } else {
             self.serves()?;
         }
+        if parameters.consistency == Some(Consistency::Linearizable) && !self.state.offers().linearizable {
+            let message =
+                "cons=linearizable: in this collection every replica writes without asking the others";
+            return Err(Refusal::new(Code::Unsupported, message));
+        }
         self.is_incarnation(parameters.incarnation)?;
         let local = plane == Plane::Near || parameters.consistency == Some(Consistency::Local);
         let timeout = parameters.timeout;

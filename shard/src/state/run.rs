@@ -164,7 +164,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    fn set(&mut self, key: ObjectKey, value: Value, expires_unix_ms: u64) -> Result<Done> {
+    pub(crate) fn set(&mut self, key: ObjectKey, value: Value, expires_unix_ms: u64) -> Result<Done> {
         let is_new = !self.has_value(&key)?;
         let deadline = self.deadline(&key)?;
         let (revision, time) = self.next();
@@ -225,7 +225,7 @@ impl Run<'_, '_> {
     }
 
     /// Removes a key that has a value; the object's last one takes the object along.
-    fn remove(&mut self, key: ObjectKey) -> Result<Done> {
+    pub(crate) fn remove(&mut self, key: ObjectKey) -> Result<Done> {
         let deadline = self.deadline(&key)?;
         let (revision, time) = self.next();
         let mut head = next_head(self.overlay.head(&key.object)?, revision);

@@ -56,14 +56,14 @@ pub struct ObjectTable {
 
 /// What is kept in memory of the rows.
 #[derive(Debug)]
-struct Derived {
-    requests: Requests,
-    history: History,
-    recent: RecentHeads,
+pub(crate) struct Derived {
+    pub(crate) requests: Requests,
+    pub(crate) history: History,
+    pub(crate) recent: RecentHeads,
 }
 
 impl Derived {
-    fn load(view: &dyn DataView, counters: &Counters) -> Result<Self> {
+    pub(crate) fn load(view: &dyn DataView, counters: &Counters) -> Result<Self> {
         Ok(Derived {
             requests: Requests::load(view, counters)?,
             history: History::load(view)?,
@@ -119,27 +119,35 @@ impl ObjectTable {
     /// Nothing was applied. After a failure of the data layer the shard must stop; an input at or
     /// below the applied position is a broken invariant of the caller.
     pub fn apply(&mut self, inputs: Vec<(Position, Input)>) -> Result<Applied> {
+        self.apply_as(inputs, Durability::Later)
+    }
+
+    /// [`ObjectTable::apply`], durable as the caller says: before it is visible, when that is now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_as(&mut self, inputs: Vec<(Position, Input)>, durability: Durability) -> Result<Applied> {
         let view = self.storage.view();
         let mut counters = self.counters;
         let mut held = self.held.clone();
-        let mut derived = match self.derived.take() {
+        let derived = match self.derived.take() {
             Some(derived) => derived,
             None => Derived::load(view.as_ref(), &counters)?,
         };
-        let Derived { requests, history, recent } = &mut derived;
+        let Derived { mut requests, mut history, recent } = derived;
         let mut overlay = Overlay::new(view.as_ref(), recent);
-        let (membership, applied) = run(&mut overlay, &mut counters, &mut held, requests, history, inputs)?;
-        let (mut batch, heads) = overlay.into_batch();
+        let (membership, applied) =
+            run(&mut overlay, &mut counters, &mut held, &mut requests, &mut history, inputs)?;
+        let (mut batch, recent) = overlay.into_batch();
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
         if let Some(membership) = &membership {
             batch.put(Keyspace::Meta, layout::MEMBERSHIP, membership.clone());
         }
         drop(view);
-        self.storage.write(batch, Durability::Later)?;
-        derived.recent.wrote(heads);
+        self.storage.write(batch, durability)?;
         self.counters = counters;
         self.held = held;
-        self.derived = Some(derived);
+        self.derived = Some(Derived { requests, history, recent });
         self.membership = membership.or_else(|| self.membership.take());
         Ok(applied)
     }

@@ -27,7 +27,7 @@ use super::state_machine::{Growth, ReplicaState, StateMachine};
 use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, writes};
 use crate::object::{GroupId, NodeId, ReplicaId};
 use crate::planted::{Bug, planted};
-use crate::replication::{ChangeSink, Role, ShardState, ShardStatus};
+use crate::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
 use crate::runtime::{Runtime, unix_ms};
 use crate::state::{Command, ObjectView, Outcome, Position};
 use crate::{Error, Result};
@@ -414,6 +414,10 @@ impl<R: Runtime> ShardState for RaftShard<R> {
                 Err(_) => Err(Error::Timeout(deadline)),
             }
         })
+    }
+
+    fn offers(&self) -> Offers {
+        Offers { linearizable: true, object_numbers: true }
     }
 
     fn view(&self) -> ObjectView {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use odgm_shard::object::NodeId;
-use odgm_shard::replication::{ChangeSink, Role, ShardState, ShardStatus};
+use odgm_shard::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
 use odgm_shard::runtime::{Runtime, TokioRuntime};
 use odgm_shard::state::{
     Batch, Command, HistoryBounds, Input, ObjectTable, ObjectView, Operation, Outcome, Position, Upkeep,
@@ -130,6 +130,10 @@ impl ShardState for Shared {
 
     fn view(&self) -> ObjectView {
         self.0.views.view()
+    }
+
+    fn offers(&self) -> Offers {
+        Offers { linearizable: true, object_numbers: true }
     }
 
     fn status(&self) -> watch::Receiver<ShardStatus> {

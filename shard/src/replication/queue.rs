@@ -1,0 +1,141 @@
+//! The commands that wait for the one writer of a replica without a log: bounded in bytes, taken many at a time,
+//! so that one fsync serves all that came during the one before.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use odgm_storage::data::Durability;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::state::{Command, Operation, Outcome, Step};
+use crate::{Error, Result};
+
+/// What a command or step costs beside its bytes.
+const OVERHEAD_BYTES: usize = 512;
+
+/// How a replica without a log writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// When a write survives a loss of power: `storage.data.sync`.
+    pub durability: Durability,
+    /// After how long a write gives up; its outcome is unknown then.
+    pub deadline: Duration,
+    /// Bytes of commands that may wait; more is refused as busy.
+    pub inflight_bytes: u64,
+    /// The most commands of one batch.
+    pub batch_commands: usize,
+    /// How long answers are remembered by request id.
+    pub rid_window: Duration,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        WriteOptions {
+            durability: Durability::Now,
+            deadline: Duration::from_secs(10),
+            inflight_bytes: 64 << 20,
+            batch_commands: 1024,
+            rid_window: Duration::from_secs(60),
+        }
+    }
+}
+
+impl WriteOptions {
+    pub(super) fn rid_window_ms(&self) -> u64 {
+        u64::try_from(self.rid_window.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A command with who waits for it.
+pub(super) struct Pending {
+    pub(super) command: Command,
+    pub(super) waiter: Waiter,
+}
+
+/// Who waits for a command's outcome.
+pub(super) struct Waiter {
+    reply: oneshot::Sender<Result<Outcome>>,
+    admitted: Admitted,
+}
+
+impl Waiter {
+    /// Gives the bytes back before the answer: whoever has it may submit as much again.
+    pub(super) fn answer(self, outcome: Result<Outcome>) {
+        drop(self.admitted);
+        // Whoever gave up waiting is gone.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// Bytes of the budget, given back when dropped.
+struct Admitted {
+    bytes: u64,
+    budget: Arc<AtomicU64>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.budget.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Takes commands.
+#[derive(Debug)]
+pub(super) struct Queue {
+    sender: mpsc::UnboundedSender<Pending>,
+    /// Bytes that are free; what bounds the channel, since every command weighs something.
+    budget: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+/// A queue and its end.
+pub(super) fn channel(inflight_bytes: u64) -> (Queue, mpsc::UnboundedReceiver<Pending>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Queue { sender, budget: Arc::new(AtomicU64::new(inflight_bytes)) }, receiver)
+}
+
+impl Queue {
+    /// Queues a command, in the order of the calls.
+    pub(super) fn submit(&self, command: Command) -> Result<oneshot::Receiver<Result<Outcome>>> {
+        let bytes = size(&command) as u64;
+        let taken =
+            self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(bytes));
+        if taken.is_err() {
+            return Err(Error::Busy("too many bytes of commands are under way in this shard"));
+        }
+        let admitted = Admitted { bytes, budget: self.budget.clone() };
+        let (reply, outcome) = oneshot::channel();
+        let pending = Pending { command, waiter: Waiter { reply, admitted } };
+        self.sender.send(pending).map_err(|_| stopped())?;
+        Ok(outcome)
+    }
+}
+
+pub(super) fn stopped() -> Error {
+    Error::Unavailable("the shard stops".to_owned())
+}
+
+/// About how many bytes a command takes.
+fn size(command: &Command) -> usize {
+    let attached = |attachment: &Option<Bytes>| attachment.as_ref().map_or(0, Bytes::len);
+    let step = |step: &Step| match step {
+        Step::Put { value, .. } => OVERHEAD_BYTES + value.payload.len() + attached(&value.attachment),
+        _ => OVERHEAD_BYTES,
+    };
+    let body = match &command.operation {
+        Operation::Put { value, .. } => value.payload.len() + attached(&value.attachment),
+        Operation::Txn { then, otherwise, checks } => {
+            then.iter().chain(otherwise).map(step).sum::<usize>() + checks.len() * OVERHEAD_BYTES
+        }
+        _ => 0,
+    };
+    body + OVERHEAD_BYTES
+}
