@@ -75,10 +75,10 @@ async fn answer(core: &Arc<Core>, running: &Running, query: &Query) -> Result<Va
             Ok(describe(core, running))
         }
         Some("snapshots") => {
-            let listed = running.raft.snapshots().await?;
+            let listed = raft(running, "op=snapshots")?.snapshots().await?;
             Ok(listed.iter().map(snapshot::describe).collect())
         }
-        Some("export") => Ok(snapshot::describe(&running.raft.export().await?)),
+        Some("export") => Ok(snapshot::describe(&raft(running, "op=export")?.export().await?)),
         Some("read") => read(running, &request).await,
         Some("compact") => Err(Refusal::new(Code::Unsupported, "op=compact is not supported yet")),
         Some(op) => {
@@ -94,7 +94,7 @@ async fn read(running: &Running, request: &AdminRequest) -> Result<Value, Refusa
     let id = id.ok_or_else(|| wrong("id, as op=export answers it"))?;
     let offset = request.parameter("offset").and_then(|offset| offset.parse().ok());
     let offset = offset.ok_or_else(|| wrong("offset, a number of bytes"))?;
-    let range = running.raft.read_snapshot(id, offset, RANGE_BYTES).await?;
+    let range = raft(running, "op=read")?.read_snapshot(id, offset, RANGE_BYTES).await?;
     let range = range.ok_or_else(|| {
         Refusal::new(Code::NotFound, format!("snapshot {id} is not on this replica: export again"))
     })?;

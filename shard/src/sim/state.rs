@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::node::Shard;
 use super::watch::{Seen, Spot, Watch};
 use crate::Result;
-use crate::replication::{ShardState, ShardStatus};
+use crate::replication::{Offers, ShardState, ShardStatus};
 use crate::state::{Command, ObjectView, Outcome};
 
 /// One replica, watched.
@@ -33,6 +33,10 @@ impl ShardState for WatchedState {
             this.watch.see(this.at, Seen::BarrierPassed { committed, applied });
             Ok(())
         })
+    }
+
+    fn offers(&self) -> Offers {
+        self.shard.offers()
     }
 
     fn view(&self) -> ObjectView {
