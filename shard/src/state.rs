@@ -8,7 +8,7 @@ pub mod command;
 mod expiry;
 mod history;
 pub mod index;
-mod layout;
+pub(crate) mod layout;
 mod listing;
 mod overlay;
 mod recent;

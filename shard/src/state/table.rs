@@ -52,7 +52,6 @@ pub struct ObjectTable {
     held: Held,
     /// `None` after a call that failed half-way: read anew by the next one.
     derived: Option<Derived>,
-    recent: RecentHeads,
 }
 
 /// What is kept in memory of the rows.
@@ -60,11 +59,16 @@ pub struct ObjectTable {
 struct Derived {
     requests: Requests,
     history: History,
+    recent: RecentHeads,
 }
 
 impl Derived {
     fn load(view: &dyn DataView, counters: &Counters) -> Result<Self> {
-        Ok(Derived { requests: Requests::load(view, counters)?, history: History::load(view)? })
+        Ok(Derived {
+            requests: Requests::load(view, counters)?,
+            history: History::load(view)?,
+            recent: RecentHeads::default(),
+        })
     }
 }
 
@@ -80,7 +84,7 @@ impl ObjectTable {
         let held = read_held(view.as_ref())?;
         let derived = Some(Derived::load(view.as_ref(), &counters)?);
         drop(view);
-        Ok(ObjectTable { storage, counters, membership, held, derived, recent: RecentHeads::default() })
+        Ok(ObjectTable { storage, counters, membership, held, derived })
     }
 
     /// The last position applied.
@@ -122,20 +126,17 @@ impl ObjectTable {
             Some(derived) => derived,
             None => Derived::load(view.as_ref(), &counters)?,
         };
-        let mut overlay = Overlay::new(view.as_ref(), &self.recent);
-        let (membership, applied) = run(&mut overlay, &mut counters, &mut held, &mut derived, inputs)?;
+        let Derived { requests, history, recent } = &mut derived;
+        let mut overlay = Overlay::new(view.as_ref(), recent);
+        let (membership, applied) = run(&mut overlay, &mut counters, &mut held, requests, history, inputs)?;
         let (mut batch, heads) = overlay.into_batch();
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
         if let Some(membership) = &membership {
             batch.put(Keyspace::Meta, layout::MEMBERSHIP, membership.clone());
         }
         drop(view);
-        if let Err(error) = self.storage.write(batch, Durability::Later) {
-            // Whether it is there is not known.
-            self.recent = RecentHeads::default();
-            return Err(error.into());
-        }
-        self.recent.wrote(heads);
+        self.storage.write(batch, Durability::Later)?;
+        derived.recent.wrote(heads);
         self.counters = counters;
         self.held = held;
         self.derived = Some(derived);
@@ -149,7 +150,8 @@ fn run(
     overlay: &mut Overlay<'_>,
     counters: &mut Counters,
     held: &mut Held,
-    derived: &mut Derived,
+    requests: &mut Requests,
+    history: &mut History,
     inputs: Vec<(Position, Input)>,
 ) -> Result<(Option<Bytes>, Applied)> {
     let mut membership = None;
@@ -177,9 +179,9 @@ fn run(
                     let before = applied.changes.len();
                     let changes = &mut applied.changes;
                     let mut run = Run { overlay, counters, held, changes };
-                    outcomes.push(derived.requests.run(&mut run, command, batch.rid_window_ms)?);
+                    outcomes.push(requests.run(&mut run, command, batch.rid_window_ms)?);
                     let (batch, retain) = (overlay.derived(), held.history.as_ref());
-                    derived.history.follow(batch, counters, &applied.changes[before..], retain, sweep);
+                    history.follow(batch, counters, &applied.changes[before..], retain, sweep);
                 }
                 outcomes
             }
