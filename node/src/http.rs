@@ -1,16 +1,24 @@
-//! The HTTP port: probes, metrics, status. Read only, and it never waits for a quorum.
+//! The HTTP port: probes, metrics, status. Read only, and it never waits for a quorum. Connections are bounded in
+//! number and in time, so that those who hold them open can't keep the probes out.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How the port looks into the node.
@@ -44,17 +52,14 @@ impl HttpServer {
     /// # Errors
     /// When the address can't be listened on.
     pub async fn start(listen: &str, views: Views) -> std::io::Result<Self> {
+        Self::bounded(listen, views, Bounds::default()).await
+    }
+
+    async fn bounded(listen: &str, views: Views, bounds: Bounds) -> std::io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move {
-            let server =
-                axum::serve(listener, router(views)).with_graceful_shutdown(stopped.cancelled_owned());
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the http port failed");
-            }
-        });
+        let task = tokio::spawn(serve(listener, router(views), bounds, stop.clone()));
         Ok(HttpServer { address, stop, task })
     }
 
@@ -70,6 +75,77 @@ impl HttpServer {
         if tokio::time::timeout(std::time::Duration::from_millis(500), self.task).await.is_err() {
             abort.abort();
         }
+    }
+}
+
+/// What connections may take.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// At once; others wait to be accepted.
+    connections: usize,
+    /// From the begin of a request, or the end of the one before it, to the end of its head.
+    head: Duration,
+    /// A connection takes no new request after it.
+    age: Duration,
+    /// What is under way then, or at the stop, has this long to end.
+    end: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            connections: 128,
+            head: Duration::from_secs(10),
+            age: Duration::from_secs(300),
+            end: Duration::from_millis(400),
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let free = Arc::new(Semaphore::new(bounds.connections));
+    let mut open = JoinSet::new();
+    let next = async || {
+        let place = free.clone().acquire_owned().await;
+        (place, listener.accept().await)
+    };
+    while let Some((place, accepted)) = stop.run_until_cancelled(next()).await {
+        while open.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, stop) = (router.clone(), stop.clone());
+                open.spawn(async move {
+                    answer(stream, router, bounds, stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the http port could not accept a connection");
+                // Too many open files: others may be closed meanwhile.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    open.join_all().await;
+}
+
+/// Answers the requests of one connection.
+async fn answer(stream: TcpStream, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.head)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = timeout(bounds.age, stop.cancelled()) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(bounds.end, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection of the http port failed");
     }
 }
 
@@ -115,6 +191,33 @@ mod tests {
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await.unwrap();
         reply
+    }
+
+    fn views() -> Views {
+        Views {
+            readiness: Arc::new(|| Ok(())),
+            status: Arc::new(|| serde_json::json!({})),
+            metrics: Arc::new(String::new),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn connections_that_say_nothing_are_closed_and_keep_nobody_out() {
+        let bounds = Bounds { connections: 4, head: Duration::from_millis(50), ..Bounds::default() };
+        let server = HttpServer::bounded("127.0.0.1:0", views(), bounds).await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..16 {
+            let mut stream = TcpStream::connect(server.address()).await.unwrap();
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.unwrap();
+            silent.push(stream);
+        }
+        assert!(fetch(server.address(), "/livez").await.starts_with("HTTP/1.1 200"));
+        for mut stream in silent {
+            let mut reply = Vec::new();
+            // A reset is an end too.
+            let _ = stream.read_to_end(&mut reply).await;
+        }
+        server.stop().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

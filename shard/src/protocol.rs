@@ -14,6 +14,7 @@ pub mod request;
 mod txn;
 
 pub use attachment::Attachment;
+pub use encode::{Encoded, encode_command};
 pub use keys::{CommandTarget, DataQuery, Keys, PartitionChunk, Plane, ShardAddress, partition_clock};
 pub use refusal::{Code, Effect, Refusal};
 pub use reply::{Answer, End, Voice};

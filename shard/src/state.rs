@@ -11,6 +11,7 @@ pub mod index;
 pub(crate) mod layout;
 mod listing;
 pub(crate) mod overlay;
+pub(crate) mod recent;
 pub(crate) mod requests;
 pub(crate) mod run;
 pub mod selection;

@@ -603,8 +603,9 @@ pub struct BenchKv {
     /// zenoh sessions that the clients share.
     #[arg(long, default_value_t = 8)]
     pub sessions: usize,
-    /// Partitions of the collection that is made.
-    #[arg(long, default_value_t = 4)]
+    /// Partitions of the collection that is made: each is a Raft group of its own. One is what etcd has; more are for
+    /// more cores, since fewer commands then share a log entry.
+    #[arg(long, default_value_t = 1)]
     pub partitions: u32,
     /// Rates of the open loop as parts of the closed loop's, in percent; 0 leaves it out.
     #[arg(long, value_delimiter = ',', default_value = "50")]

@@ -145,7 +145,7 @@ pub struct Command {
 /// Commands that travel and are applied together, in order: the payload of one log entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// The proposer's wall clock, NTP64. Log time is the greatest seen so far.
+    /// The time when it was proposed, NTP64; 0 is not known. Log time is the greatest seen so far.
     pub time: u64,
     /// How long answers are remembered by request id, milliseconds.
     pub rid_window_ms: u64,

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use odgm_storage::data::{DataView, Direction, Keyspace, WriteBatch};
 
 use super::layout::{self, Head, Remembered, Row, Stored};
+use super::recent::RecentHeads;
 use super::view::read_head;
 use crate::Result;
 use crate::object::{EntryName, ObjectId, ObjectKey};
@@ -30,6 +31,7 @@ enum Undo {
 /// Uncommitted changes over a view.
 pub(crate) struct Overlay<'a> {
     view: &'a dyn DataView,
+    recent: &'a RecentHeads,
     heads: HashMap<ObjectId, Cell<Head>>,
     /// Ordered as the rows are, so that an object's entries are found.
     values: BTreeMap<ObjectKey, Cell<Stored>>,
@@ -49,9 +51,11 @@ struct Undos {
 }
 
 impl<'a> Overlay<'a> {
-    pub(crate) fn new(view: &'a dyn DataView) -> Self {
+    /// Over a view, of which `recent` knows a part.
+    pub(crate) fn new(view: &'a dyn DataView, recent: &'a RecentHeads) -> Self {
         Overlay {
             view,
+            recent,
             heads: HashMap::new(),
             values: BTreeMap::new(),
             requests: HashMap::new(),
@@ -64,7 +68,10 @@ impl<'a> Overlay<'a> {
         if let Some(cell) = self.heads.get(object) {
             return Ok(cell.record);
         }
-        let record = read_head(self.view, object)?;
+        let record = match self.recent.get(object) {
+            Some(record) => record,
+            None => read_head(self.view, object)?,
+        };
         self.heads.insert(object.clone(), Cell { record, dirty: false });
         Ok(record)
     }
@@ -190,12 +197,14 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// Everything that is to be written.
-    pub(crate) fn into_batch(self) -> WriteBatch {
+    /// Everything that is to be written, and the heads in it.
+    pub(crate) fn into_batch(self) -> (WriteBatch, Vec<(ObjectId, Option<Head>)>) {
         let mut batch = self.derived;
+        let mut heads = Vec::new();
         for (object, cell) in self.heads.into_iter().filter(|(_, cell)| cell.dirty) {
             let row = cell.record.map(|head| layout::encode_record(&head));
             batch.operations.push((Keyspace::Data, layout::head_key(&object), row));
+            heads.push((object, cell.record));
         }
         for (key, cell) in self.values.into_iter().filter(|(_, cell)| cell.dirty) {
             let row = cell.record.map(|stored| layout::encode_stored(&stored));
@@ -205,6 +214,6 @@ impl<'a> Overlay<'a> {
             let row = remembered.map(|remembered| layout::encode_record(&remembered));
             batch.operations.push((Keyspace::Index, layout::request_key(place), row));
         }
-        batch
+        (batch, heads)
     }
 }

@@ -13,6 +13,7 @@ use super::history::{self, History};
 use super::index::Held;
 use super::layout::{self, Counters};
 use super::overlay::Overlay;
+use super::recent::RecentHeads;
 use super::requests::Requests;
 use super::run::Run;
 use super::view::{ObjectView, ViewSource, read_counters, read_held};
@@ -58,11 +59,16 @@ pub struct ObjectTable {
 pub(crate) struct Derived {
     pub(crate) requests: Requests,
     pub(crate) history: History,
+    pub(crate) recent: RecentHeads,
 }
 
 impl Derived {
     pub(crate) fn load(view: &dyn DataView, counters: &Counters) -> Result<Self> {
-        Ok(Derived { requests: Requests::load(view, counters)?, history: History::load(view)? })
+        Ok(Derived {
+            requests: Requests::load(view, counters)?,
+            history: History::load(view)?,
+            recent: RecentHeads::default(),
+        })
     }
 }
 
@@ -128,15 +134,17 @@ impl ObjectTable {
             Some(derived) => derived,
             None => Derived::load(view.as_ref(), &counters)?,
         };
-        let (overlay, membership, applied) =
-            run(view.as_ref(), &mut counters, &mut held, &mut derived, inputs)?;
-        let mut batch = overlay.into_batch();
+        let Derived { requests, history, recent } = &mut derived;
+        let mut overlay = Overlay::new(view.as_ref(), recent);
+        let (membership, applied) = run(&mut overlay, &mut counters, &mut held, requests, history, inputs)?;
+        let (mut batch, heads) = overlay.into_batch();
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
         if let Some(membership) = &membership {
             batch.put(Keyspace::Meta, layout::MEMBERSHIP, membership.clone());
         }
         drop(view);
         self.storage.write(batch, durability)?;
+        derived.recent.wrote(heads);
         self.counters = counters;
         self.held = held;
         self.derived = Some(derived);
@@ -145,16 +153,15 @@ impl ObjectTable {
     }
 }
 
-type Ran<'a> = (Overlay<'a>, Option<Bytes>, Applied);
-
-fn run<'a>(
-    view: &'a dyn DataView,
+/// Runs inputs; gives the last membership among them, and what became of them.
+fn run(
+    overlay: &mut Overlay<'_>,
     counters: &mut Counters,
     held: &mut Held,
-    derived: &mut Derived,
+    requests: &mut Requests,
+    history: &mut History,
     inputs: Vec<(Position, Input)>,
-) -> Result<Ran<'a>> {
-    let mut overlay = Overlay::new(view);
+) -> Result<(Option<Bytes>, Applied)> {
     let mut membership = None;
     let mut applied = Applied::default();
     for (position, input) in inputs {
@@ -179,15 +186,15 @@ fn run<'a>(
                     };
                     let before = applied.changes.len();
                     let changes = &mut applied.changes;
-                    let mut run = Run { overlay: &mut overlay, counters, held, changes };
-                    outcomes.push(derived.requests.run(&mut run, command, batch.rid_window_ms)?);
+                    let mut run = Run { overlay, counters, held, changes };
+                    outcomes.push(requests.run(&mut run, command, batch.rid_window_ms)?);
                     let (batch, retain) = (overlay.derived(), held.history.as_ref());
-                    derived.history.follow(batch, counters, &applied.changes[before..], retain, sweep);
+                    history.follow(batch, counters, &applied.changes[before..], retain, sweep);
                 }
                 outcomes
             }
         };
         applied.outcomes.push(outcomes);
     }
-    Ok((overlay, membership, applied))
+    Ok((membership, applied))
 }

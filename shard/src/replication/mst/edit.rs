@@ -19,6 +19,7 @@ use crate::state::history::REMOVE_PER_SWEEP;
 use crate::state::index::Held;
 use crate::state::layout::{self, Counters, Stored};
 use crate::state::overlay::Overlay;
+use crate::state::recent::RecentHeads;
 use crate::state::run::Run;
 use crate::state::table::Derived;
 use crate::state::{Change, ChangeKind, Command, Done, Due, Operation, Outcome, Step, Upkeep};
@@ -45,12 +46,13 @@ pub(super) struct Edit<'a> {
 impl<'a> Edit<'a> {
     pub(super) fn new(
         view: &'a dyn DataView,
+        recent: &'a RecentHeads,
         counters: Counters,
         held: Held,
         derived: Derived,
         retired: u64,
     ) -> Self {
-        let overlay = Overlay::new(view);
+        let overlay = Overlay::new(view, recent);
         let (changes, items) = (Vec::new(), BTreeMap::new());
         Edit { view, overlay, counters, held, derived, changes, items, retired }
     }
@@ -309,7 +311,7 @@ impl<'a> Edit<'a> {
 
     /// What is to be written, and how the items changed.
     pub(super) fn finish(self) -> Finished {
-        let mut batch = self.overlay.into_batch();
+        let (mut batch, _) = self.overlay.into_batch();
         let (mut deltas, mut tombstones) = (Vec::new(), Tombstones::default());
         for (slot, Cell { before, after }) in self.items {
             if before == after {

@@ -3,15 +3,14 @@
 //! Appends of one stream are queued in order on the links and answered in any order; the answers are
 //! handed on in order, and the first error ends the stream: openraft then finds the follower's place again.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use futures_util::future::{Either, select};
-use futures_util::{Stream, StreamExt};
 use odgm_transport::link::{Class, PeerId};
 use odgm_transport::timer::BoxFuture;
 use openraft::OptionalSend;
@@ -28,7 +27,10 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use super::clocks::Clocks;
+use super::encode::Malformed;
 use super::message::{self, Header, Install, InstallState, Kind};
+use super::pipeline::{Flow, Pipeline, Sent};
 use super::router::RaftRouter;
 use super::snapshot::SnapshotHandle;
 use super::types::{Member, Snapshot, Types};
@@ -37,6 +39,8 @@ use crate::runtime::{Runtime, unix_ms};
 
 /// How long an append may wait for its answer: a disk may be slow, and a peer that left fails at once.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an append without entries waits for some. Followers learn of a commit so much later.
+const HOLD: Duration = Duration::from_millis(5);
 /// How long one request about a snapshot may wait.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a follower is asked how far it is with a snapshot.
@@ -48,8 +52,12 @@ pub(crate) struct Network<R: Runtime> {
     pub(crate) group: GroupId,
     pub(crate) replica: u64,
     pub(crate) window_bytes: usize,
+    /// From when on an answer is late.
+    pub(crate) late: Duration,
     /// Tells the append streams of this process apart.
     pub(crate) streams: Arc<AtomicU64>,
+    /// What the others' clocks show.
+    pub(crate) clocks: Arc<Clocks<R>>,
 }
 
 impl<R: Runtime> Network<R> {
@@ -62,7 +70,9 @@ impl<R: Runtime> Network<R> {
             to: PeerId(member.node),
             kind,
             window_bytes: self.window_bytes,
+            late: self.late,
             streams: self.streams.clone(),
+            clocks: self.clocks.clone(),
         }
     }
 }
@@ -89,7 +99,9 @@ pub(crate) struct Peer<R: Runtime> {
     /// [`Kind::Append`] or [`Kind::Heartbeat`]: what its append streams are.
     kind: Kind,
     window_bytes: usize,
+    late: Duration,
     streams: Arc<AtomicU64>,
+    clocks: Arc<Clocks<R>>,
 }
 
 type Answer = BoxFuture<'static, odgm_transport::Result<Bytes>>;
@@ -104,19 +116,28 @@ impl<R: Runtime> Peer<R> {
     }
 
     fn error(&self, action: RPCTypes, error: &odgm_transport::Error) -> RPCError<Types<R>> {
+        self.failed(action)(error)
+    }
+
+    /// What a request that failed is to openraft.
+    fn failed(
+        &self,
+        action: RPCTypes,
+    ) -> impl Fn(&odgm_transport::Error) -> RPCError<Types<R>> + Send + use<R> {
         use odgm_transport::Error;
-        match error {
-            Error::Timeout(timeout) => RPCError::Timeout(Timeout {
-                action,
-                id: self.replica,
-                target: self.target,
-                timeout: *timeout,
-            }),
+        let (id, target) = (self.replica, self.target);
+        move |error| match error {
+            Error::Timeout(timeout) => RPCError::Timeout(Timeout { action, id, target, timeout: *timeout }),
             Error::Unreachable(_) | Error::Refused(_) | Error::Session(_) => {
                 RPCError::Unreachable(Unreachable::new(error))
             }
             other => RPCError::Network(NetworkError::new(other)),
         }
+    }
+
+    /// Notes the clock in front of an answer.
+    fn hear_clock(&self, bytes: Bytes) -> Result<Bytes, Malformed> {
+        hear_clock(&self.clocks, self.target, bytes)
     }
 
     async fn vote_by(
@@ -128,8 +149,15 @@ impl<R: Runtime> Peer<R> {
         let message = message::encode_vote_request(self.header(kind), request);
         let answer = self.request(Class::Control, message, option.hard_ttl()).await;
         let answer = answer.map_err(|error| self.error(RPCTypes::Vote, &error))?;
-        message::decode_vote_response(answer).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+        let response = self.hear_clock(answer).and_then(message::decode_vote_response);
+        response.map_err(|error| RPCError::Network(NetworkError::new(&error)))
     }
+}
+
+fn hear_clock<R: Runtime>(clocks: &Clocks<R>, replica: u64, bytes: Bytes) -> Result<Bytes, Malformed> {
+    let (wall, answer) = message::split_clock(bytes)?;
+    clocks.hear(replica, wall);
+    Ok(answer)
 }
 
 impl<R: Runtime> NetBackoff<Types<R>> for Peer<R> {
@@ -138,71 +166,6 @@ impl<R: Runtime> NetBackoff<Types<R>> for Peer<R> {
         // to, it has no part in a quorum, while the next node of a rolling restart may be told to stop.
         let pauses = [50, 100].into_iter().chain(std::iter::repeat(200));
         Some(Backoff::new(pauses.map(Duration::from_millis)))
-    }
-}
-
-/// An append that waits for its answer.
-struct Pending {
-    bytes: usize,
-    answer: Answer,
-}
-
-/// Appends under way to one follower.
-struct Pipeline<'s, R: Runtime, S> {
-    peer: &'s Peer<R>,
-    stream: u64,
-    timeout: Duration,
-    /// `None` once it has ended.
-    input: Option<S>,
-    waiting: VecDeque<Pending>,
-    bytes: usize,
-}
-
-enum Event<R: Runtime> {
-    Answer(odgm_transport::Result<Bytes>),
-    Input(Option<AppendEntriesRequest<Types<R>>>),
-}
-
-impl<R, S> Pipeline<'_, R, S>
-where
-    R: Runtime,
-    S: Stream<Item = AppendEntriesRequest<Types<R>>> + Unpin,
-{
-    /// The next answer, in order; `None` when all are answered and no request comes any more.
-    async fn next(&mut self) -> Option<Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>>> {
-        loop {
-            let open = self.bytes < self.peer.window_bytes;
-            let event = match (self.waiting.front_mut(), self.input.as_mut().filter(|_| open)) {
-                (None, None) => return None,
-                (Some(front), None) => Event::Answer((&mut front.answer).await),
-                (None, Some(input)) => Event::Input(input.next().await),
-                (Some(front), Some(input)) => match select(&mut front.answer, input.next()).await {
-                    Either::Left((answer, _)) => Event::Answer(answer),
-                    Either::Right((request, _)) => Event::Input(request),
-                },
-            };
-            match event {
-                Event::Input(None) => self.input = None,
-                Event::Input(Some(request)) => self.send(request),
-                Event::Answer(answer) => {
-                    let done = self.waiting.pop_front().expect("an answer came, so one was waited for");
-                    self.bytes -= done.bytes;
-                    let answer = answer.map_err(|error| self.peer.error(RPCTypes::AppendEntries, &error));
-                    return Some(answer.and_then(|bytes| {
-                        message::decode_append_result(bytes)
-                            .map_err(|error| RPCError::Network(NetworkError::new(&error)))
-                    }));
-                }
-            }
-        }
-    }
-
-    fn send(&mut self, request: AppendEntriesRequest<Types<R>>) {
-        let class = if self.peer.kind == Kind::Heartbeat { Class::Control } else { Class::Log };
-        let message = message::encode_append(self.peer.header(self.peer.kind), self.stream, request);
-        let bytes = message.len();
-        self.bytes += bytes;
-        self.waiting.push_back(Pending { bytes, answer: self.peer.request(class, message, self.timeout) });
     }
 }
 
@@ -218,15 +181,30 @@ impl<R: Runtime> NetStreamAppend<Types<R>> for Peer<R> {
     where
         S: Stream<Item = AppendEntriesRequest<Types<R>>> + OptionalSend + Unpin + 'static,
     {
-        let timeout = if self.kind == Kind::Heartbeat { option.hard_ttl() } else { APPEND_TIMEOUT };
-        let pipeline = Pipeline {
-            peer: self,
-            stream: self.streams.fetch_add(1, Ordering::Relaxed),
-            timeout,
-            input: Some(input),
-            waiting: VecDeque::new(),
-            bytes: 0,
+        let beats = self.kind == Kind::Heartbeat;
+        let timeout = if beats { option.hard_ttl() } else { APPEND_TIMEOUT };
+        let class = if beats { Class::Control } else { Class::Log };
+        let hold = if beats { Duration::ZERO } else { HOLD };
+        let flow = Flow { window_bytes: self.window_bytes, hold, late: self.late };
+        let stream = self.streams.fetch_add(1, Ordering::Relaxed);
+        let peer = &*self;
+        let transmit = move |request| {
+            let message = message::encode_append(peer.header(peer.kind), stream, request);
+            let bytes = message.len();
+            let (failed, answer) =
+                (peer.failed(RPCTypes::AppendEntries), peer.request(class, message, timeout));
+            let (clocks, target) = (peer.clocks.clone(), peer.target);
+            let answer = async move {
+                let bytes = answer.await.map_err(|error| failed(&error))?;
+                // A heartbeat comes back with the follower's clock.
+                let result = if beats { hear_clock(&clocks, target, bytes) } else { Ok(bytes) };
+                result
+                    .and_then(message::decode_append_result)
+                    .map_err(|error| RPCError::Network(NetworkError::new(&error)))
+            };
+            Sent { bytes, answer: Box::pin(answer) }
         };
+        let pipeline = Pipeline::<R, _, _>::new(flow, input, transmit);
         Box::pin(async move {
             let answers = futures_util::stream::unfold(Some(pipeline), |pipeline| async move {
                 let mut pipeline = pipeline?;

@@ -82,6 +82,12 @@ impl RaftOptions {
         self.election_max * 3 / 4
     }
 
+    /// From when on an answer of a follower is late: half of what [`RaftOptions::lease`] is shorter than the
+    /// followers' trust, so that the rest is left for clocks.
+    pub(super) fn late(&self) -> Duration {
+        (self.election_max - self.lease()) / 2
+    }
+
     /// For how long after its start a replica takes no part in elections: the lease that it may have granted
     /// before is not on disk.
     pub(super) fn embargo(&self) -> Duration {

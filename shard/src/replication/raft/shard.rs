@@ -15,6 +15,7 @@ use openraft_rt::{Instant, WatchReceiver};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::clocks::Clocks;
 use super::inbox::{self, Desk, Raft};
 use super::log::Log;
 use super::network::Network;
@@ -23,6 +24,7 @@ use super::snapshot::SnapshotSet;
 use super::state_machine::{Growth, ReplicaState, StateMachine};
 use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, writes};
 use crate::object::{GroupId, NodeId, ReplicaId};
+use crate::planted::{Bug, planted};
 use crate::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
 use crate::runtime::Runtime;
 use crate::state::{Command, ObjectView, Outcome, Position};
@@ -112,15 +114,19 @@ impl<R: Runtime> RaftShard<R> {
         let mailbox = router
             .register(group, replica.0)
             .ok_or_else(|| Error::Invalid(format!("group {group} has a replica on this node already")))?;
+        let clocks = Arc::new(Clocks::default());
         let network = Network {
             router: router.clone(),
             group,
             replica: replica.0,
             window_bytes: options.window_bytes,
+            late: options.late(),
             streams: Arc::new(AtomicU64::new(R::random())),
+            clocks: clocks.clone(),
         };
         // Without a vote on disk it never followed anybody, so it granted no lease.
-        let embargo = log.vote().map(|_| started + options.embargo());
+        let embargo = log.vote().filter(|_| !planted(Bug::NoBootEmbargo));
+        let embargo = embargo.map(|_| started + options.embargo());
         let machine = StateMachine::<R>::new(state.clone(), sink, started);
         let log = Log::<R>::new(log, state.snapshots.restorable());
         let raft = match Raft::<R>::new(
@@ -177,7 +183,7 @@ impl<R: Runtime> RaftShard<R> {
         let (propose, confirm) = (raft.clone(), raft.clone());
         let (token, own) = (until(&stop), options.clone());
         tasks.push(R::spawn(async move {
-            let _ = token.run_until_cancelled(writes::propose(propose, own, proposals)).await;
+            let _ = token.run_until_cancelled(writes::propose(propose, clocks, own, proposals)).await;
         }));
         let (token, own) = (until(&stop), options.clone());
         tasks.push(R::spawn(async move {
