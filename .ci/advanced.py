@@ -1,10 +1,10 @@
 """zenoh's own AdvancedSubscriber, from Python, on a running node: history, then what comes, once and in order."""
-import json, queue, uuid, zenoh
+import json, queue, sys, uuid, zenoh
 from zenoh.ext import HistoryConfig, UInt8, UInt64, declare_advanced_subscriber, z_deserialize
 
 config = zenoh.Config()
 config.insert_json5("mode", '"client"')
-config.insert_json5("connect/endpoints", '["tcp/127.0.0.1:7447"]')
+config.insert_json5("connect/endpoints", json.dumps(sys.argv[1:] or ["tcp/127.0.0.1:7447"]))
 
 
 def revision(sample):

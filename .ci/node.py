@@ -99,6 +99,7 @@ def watched(directory):
     """examples/watch_resume.py: what was before it came, what comes, and what an end of time brings."""
     meta = json.loads(run(PROGRAM, "meta", "default", "-o", "json", directory=directory))
     assert meta["partitions"] == 4
+    run(PROGRAM, "delete", "default/alice", directory=directory)
     before = run(PROGRAM, "put", "default/alice", "before", "-o", "json", directory=directory)
     last = json.loads(before)["revision"]
     watch = subprocess.Popen([sys.executable, ROOT / "examples/watch_resume.py", "default/3", str(last + 2)],

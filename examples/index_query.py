@@ -8,7 +8,7 @@ config.insert_json5("connect/endpoints", json.dumps(sys.argv[1:] or ["tcp/127.0.
 def ask(session, key, payload=None, **parameters):
     """All samples of a complete answer; asked again while it is not."""
     selector = f"{key}?" + ";".join(f"{k}={urllib.parse.quote(str(v))}" for k, v in parameters.items())
-    for _ in range(60):
+    for _ in range(300):
         samples, ends, refused = [], [], []
         for reply in session.get(selector, payload=payload, consolidation=zenoh.ConsolidationMode.NONE, timeout=10):
             if reply.ok:

@@ -6,13 +6,14 @@ mod configuration;
 mod doctor;
 mod objects;
 mod session;
+pub(crate) mod snapshot;
 mod start;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Bench, Command, Config};
+use arguments::{Bench, Command, Config, Snapshot};
 pub use arguments::{BenchKv, BenchStorage, Cli, Common};
 
 use crate::bench;
@@ -71,7 +72,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Config(Config::Show(layers)) => configuration::show(&layers)?,
         Command::Config(Config::Check(layers)) => configuration::check(&layers)?,
         Command::Bench(bench) => measure(&common, bench).await?,
-        Command::Snapshot(_) => return Err(Failure::Unsupported("odgm snapshot")),
+        Command::Snapshot(Snapshot::Verify { file }) => snapshot::verify(common.output, &file)?,
         Command::Doctor(arguments) => return doctor::run(&arguments, common.output),
         command => {
             if let Command::Delete(delete) = &command {
@@ -102,10 +103,17 @@ async fn ask(connected: &session::Connected, common: &Common, command: Command) 
         Command::Cluster(_) => administration::cluster_status(client, format).await,
         Command::Node(command) => administration::node(client, format, command).await,
         Command::Shard(command) => administration::shard(client, format, command).await,
+        Command::Snapshot(Snapshot::List { shard }) => snapshot::list(client, format, &shard).await,
+        Command::Snapshot(Snapshot::Export { shard, file }) => {
+            snapshot::export(client, format, &shard, &file).await
+        }
+        Command::Snapshot(Snapshot::Import { file, collection, overwrite }) => {
+            snapshot::import(client, format, &file, &collection, overwrite).await
+        }
         Command::Start(_)
         | Command::Config(_)
         | Command::Bench(_)
-        | Command::Snapshot(_)
+        | Command::Snapshot(Snapshot::Verify { .. })
         | Command::Doctor(_) => Ok(()),
     }
 }

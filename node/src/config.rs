@@ -198,13 +198,13 @@ impl Default for StorageOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogOptions {
-    /// Which log. Default `append_log`.
+    /// Which log. Default `append_log`. With `memory_log` the node begins as a new one at each start.
     pub backend: LogBackend,
     /// When an append is durable. Default `batch`.
     pub sync: SyncPolicy,
     /// Size of a segment file. 1 MiB to 1 GiB; default 64 MiB.
     pub segment_bytes: Size,
-    /// Entries that `memory_log` keeps at most. Default 100000.
+    /// Entries that `memory_log` keeps of each shard at most, at least 1000. Default 100000.
     pub max_entries: u64,
 }
 
@@ -293,7 +293,8 @@ pub struct DataOptions {
     pub sync: DataSync,
     /// Block cache shared by all shards of the node, at least 1 MiB. Default 64 MiB.
     pub cache_bytes: Size,
-    /// What all shards of the node may hold in memtables, at least 8 MiB. Default 256 MiB.
+    /// What all shards of the node may hold in memtables, at least 8 MiB, and 1 MiB for each replica that it
+    /// runs: one that finds no room does not start. Default 256 MiB.
     pub write_buffer_bytes: Size,
     /// What one shard may hold in `memory`, at least 1 MiB. Default 512 MiB.
     pub max_bytes: Size,

@@ -58,8 +58,7 @@ pub(crate) async fn introductions(links: &Links) -> Vec<Hello> {
 }
 
 fn founds(config: &NodeConfig) -> bool {
-    let alone = config.cluster.expected_nodes == 1 && config.cluster.peers.is_empty();
-    config.cluster.bootstrap == config.node.name || alone
+    config.cluster.bootstrap == config.node.name || config.is_alone()
 }
 
 /// Waits until this node is a member: founded here, or told by another.

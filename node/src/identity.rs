@@ -57,6 +57,15 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Lets the next [`Identity::open`] give a new identity; durable when it returns.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn forget(disk: &Arc<dyn Disk>, dir: &Path) -> anyhow::Result<()> {
+        let forgotten = disk.remove(&dir.join(FILE)).and_then(|()| disk.sync_dir(dir));
+        forgotten.with_context(|| format!("removing {}", dir.join(FILE).display()))
+    }
+
     /// Reads the identity of a data directory; `None` for a new node.
     ///
     /// # Errors

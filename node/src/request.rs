@@ -22,7 +22,7 @@ pub(crate) struct AdminRequest {
 }
 
 /// Parameters that administration knows, besides `op` and `rid`.
-const KNOWN: [&str; 3] = ["with", "to", "timeout"];
+const KNOWN: [&str; 5] = ["with", "to", "timeout", "id", "offset"];
 
 impl AdminRequest {
     /// Parses a query under `{root}/@admin/`.

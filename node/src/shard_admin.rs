@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
 use odgm_shard::object::ReplicaId;
 use odgm_shard::protocol::{Code, Refusal};
 use odgm_shard::replication::raft::RaftShard;
@@ -12,13 +13,17 @@ use odgm_transport::session::{Declaration, Query};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use crate::cli::snapshot;
 use crate::node::Core;
 use crate::request::{self, AdminRequest, respond};
 use crate::shards::Running;
 use crate::status;
 
 const QUEUE: usize = 16;
+/// Bytes of a snapshot in one answer.
+const RANGE_BYTES: usize = 1 << 20;
 
 /// Declares the key while this replica serves, and answers; until told to stop.
 pub(crate) async fn serve(core: Arc<Core>, running: Arc<Running>, stop: CancellationToken) {
@@ -69,9 +74,31 @@ async fn answer(core: &Arc<Core>, running: &Running, query: &Query) -> Result<Va
             raft(running, "op=snapshot")?.snapshot().await?;
             Ok(describe(core, running))
         }
+        Some("snapshots") => {
+            let listed = raft(running, "op=snapshots")?.snapshots().await?;
+            Ok(listed.iter().map(snapshot::describe).collect())
+        }
+        Some("export") => Ok(snapshot::describe(&raft(running, "op=export")?.export().await?)),
+        Some("read") => read(running, &request).await,
         Some("compact") => Err(Refusal::new(Code::Unsupported, "op=compact is not supported yet")),
-        Some(op) => Err(request::unknown_op(op, "status, transfer, snapshot or compact")),
+        Some(op) => {
+            Err(request::unknown_op(op, "status, transfer, snapshot, snapshots, export, read or compact"))
+        }
     }
+}
+
+/// A range of a snapshot that was exported.
+async fn read(running: &Running, request: &AdminRequest) -> Result<Value, Refusal> {
+    let wrong = |what: &str| Refusal::new(Code::InvalidParameter, format!("op=read needs {what}"));
+    let id = request.parameter("id").and_then(|id| id.parse::<Uuid>().ok());
+    let id = id.ok_or_else(|| wrong("id, as op=export answers it"))?;
+    let offset = request.parameter("offset").and_then(|offset| offset.parse().ok());
+    let offset = offset.ok_or_else(|| wrong("offset, a number of bytes"))?;
+    let range = raft(running, "op=read")?.read_snapshot(id, offset, RANGE_BYTES).await?;
+    let range = range.ok_or_else(|| {
+        Refusal::new(Code::NotFound, format!("snapshot {id} is not on this replica: export again"))
+    })?;
+    Ok(json!({"base64": base64::engine::general_purpose::STANDARD.encode(range)}))
 }
 
 fn describe(core: &Core, running: &Running) -> Value {

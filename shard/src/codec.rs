@@ -5,7 +5,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-fn config() -> impl bincode::config::Config {
+fn config() -> bincode::config::Configuration {
     bincode::config::standard().with_little_endian().with_variable_int_encoding()
 }
 
@@ -22,17 +22,25 @@ pub fn encode_versioned<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
     bytes
 }
 
-/// Decodes a record that fills `bytes` exactly.
+/// Decodes a record that fills `bytes` exactly. What its lengths claim is bounded by what came, as in
+/// [`decode_prefix`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    match bincode::serde::decode_from_slice(bytes, config()) {
-        Ok((value, used)) if used == bytes.len() => Some(value),
-        _ => None,
+    decode_prefix(bytes).filter(|(_, used)| *used == bytes.len()).map(|(value, _)| value)
+}
+
+/// Decodes a record at the head of `bytes`, and says how many it took. What its lengths claim is bounded
+/// by what came, so that a few bytes never ask for much memory: a number may grow 16-fold on decoding,
+/// nothing grows more.
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, usize)> {
+    match bytes.len() {
+        0..0x1_0000 => decode_up_to::<T, 0x10_0000>(bytes),
+        0x1_0000..0x100_0000 => decode_up_to::<T, 0x1000_0000>(bytes),
+        _ => decode_up_to::<T, 0x1_0000_0000>(bytes),
     }
 }
 
-/// Decodes a record at the head of `bytes`, and says how many it took.
-pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, usize)> {
-    bincode::serde::decode_from_slice(bytes, config()).ok()
+fn decode_up_to<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Option<(T, usize)> {
+    bincode::serde::decode_from_slice(bytes, config().with_limit::<LIMIT>()).ok()
 }
 
 /// Encodes a record into a writer that takes everything, such as a hasher.
@@ -46,5 +54,22 @@ pub fn decode_versioned<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Optio
     match bytes.split_first() {
         Some((found, rest)) if *found == version => decode(rest),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_that_claims_more_than_could_have_come_is_refused() {
+        // A byte string of 2^40 bytes, of which one is there.
+        let mut claims = vec![253];
+        claims.extend_from_slice(&(1_u64 << 40).to_le_bytes());
+        claims.push(7);
+        assert_eq!(decode::<bytes::Bytes>(&claims), None);
+        assert_eq!(decode_prefix::<Vec<u64>>(&claims), None);
+        let sound = encode(&bytes::Bytes::from(vec![7; 70_000]));
+        assert_eq!(decode::<bytes::Bytes>(&sound).map(|bytes| bytes.len()), Some(70_000));
     }
 }

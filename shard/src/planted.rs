@@ -21,13 +21,11 @@ pub enum Bug {
     IgnoreFailedFsync,
     /// A replica that lost its disk comes back under its old id.
     ReuseReplicaId,
-    /// The log is purged as far as was applied, whatever a snapshot restores.
-    PurgeUnsaved,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 9] = [
+    pub const ALL: [Bug; 8] = [
         Bug::AcknowledgeBeforeFsync,
         Bug::VoteBeforeFsync,
         Bug::NoBootEmbargo,
@@ -36,7 +34,6 @@ impl Bug {
         Bug::ReadBeforeCommit,
         Bug::IgnoreFailedFsync,
         Bug::ReuseReplicaId,
-        Bug::PurgeUnsaved,
     ];
 
     /// Its name on a command line.
@@ -50,7 +47,6 @@ impl Bug {
             Bug::ReadBeforeCommit => "read-before-commit",
             Bug::IgnoreFailedFsync => "ignore-failed-fsync",
             Bug::ReuseReplicaId => "reuse-replica-id",
-            Bug::PurgeUnsaved => "purge-unsaved",
         }
     }
 

@@ -75,6 +75,9 @@ pub fn run(plan: &Plan, verbose: bool) -> Report {
     }
 }
 
+/// The hash of a replica's state and the last index applied; `None` when it cannot be read.
+type State = Option<(u64, Option<u64>)>;
+
 struct Outcome {
     faults: BTreeMap<Kind, u64>,
     virtual_time: Duration,
@@ -139,13 +142,13 @@ async fn settle(cluster: &Arc<Cluster>) {
         if cluster.is_rebuilding() {
             continue;
         }
-        let mut states: BTreeMap<u64, Vec<Option<(u64, Option<u64>)>>> = BTreeMap::new();
+        let mut states: BTreeMap<u64, Vec<State>> = BTreeMap::new();
         for (at, running) in cluster.all_running() {
             let state = running.data.fingerprint().ok();
             let state = state.map(|(hash, counters)| (hash, counters.applied.map(|applied| applied.index)));
             states.entry(at.group).or_default().push(state);
         }
-        let equal = |states: &Vec<Option<(u64, Option<u64>)>>| {
+        let equal = |states: &Vec<State>| {
             states.len() as u64 == cluster.around.plan.nodes && states.iter().all(|state| *state == states[0])
         };
         let serve = (1..=cluster.around.plan.shards).all(|group| cluster.serving(group).is_some());

@@ -11,6 +11,7 @@
 //! layer, and not of its caller, changes its health at once. It starts no thread: whoever owns it calls
 //! [`CompositeStorage::check`] from time to time.
 
+pub(crate) mod aside;
 mod health;
 mod layers;
 pub(crate) mod lost;
@@ -38,13 +39,16 @@ use self::metrics::Meters;
 use self::watch::{Watch, WatchedData, WatchedLog, WatchedSnapshots};
 use crate::data::{FjallEngine, Keyspace, MemoryData, SnapshotCapableStorage};
 use crate::disk::{Disk, DiskLock};
-use crate::log::{AppendLog, AppendOnlyLogStorage, FjallLog, GroupId, MemoryLog, wait_durable};
+use crate::log::{AppendLog, AppendOnlyLogStorage, FjallLog, GroupId, MemoryLog, boot, wait_durable};
 use crate::snapshot::{FileSnapshots, MemorySnapshots, RaftSnapshotStorage};
 use crate::{Error, Result};
 
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const LOG: &str = "log";
 pub(crate) const SHARDS: &str = "shards";
+
+/// What the memtables of one replica need of the node's write buffers.
+const REPLICA_WRITE_BUFFER_BYTES: u64 = 1 << 20;
 
 /// A monotonic clock: the time since a moment of its own.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -149,6 +153,8 @@ impl CompositeStorage {
         }
         let dir = self.shard_dir(group, replica);
         lost::refuse(&*self.disk, &dir)?;
+        let held = shards.values().filter(|open| open.is_held()).count();
+        self.check_write_buffers(held as u64 + 1)?;
         self.disk.create_dir_all(&dir)?;
         let data = self.noted(Layer::Data, group, self.open_data(&dir))?;
         let snapshots = self.noted(Layer::Snapshot, group, self.open_snapshots(&dir))?;
@@ -201,6 +207,52 @@ impl CompositeStorage {
         }
         self.watch.board.forget(group);
         Ok(())
+    }
+
+    /// Whether the log still holds all that was handed to the operating system in an earlier boot of it;
+    /// asked under [`crate::log::SyncPolicy::None`]. `boot` names the present boot.
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn log_kept(&self, boot: &str) -> Result<bool> {
+        boot::kept(&*self.disk, &self.dir.join(LOG), boot, self.log.was_closed_cleanly())
+    }
+
+    /// Notes the present boot for [`CompositeStorage::log_kept`], durably.
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn note_boot(&self, boot: &str) -> Result<()> {
+        let dir = self.dir.join(LOG);
+        self.disk.create_dir_all(&dir)?;
+        boot::note(&*self.disk, &dir, boot)
+    }
+
+    /// Gives up all replicas, of which none may be open: their groups leave the log, and their directories
+    /// go to `damaged/`, or away when what is in them is nothing without a log that was never on disk. Says
+    /// how many there were. Waits for the disk. Repeated after a crash, it goes on.
+    ///
+    /// # Errors
+    /// What the log or the disk answers.
+    pub fn give_up_replicas(&self) -> Result<usize> {
+        let keep = self.options.log.backend != LogBackend::MemoryLog;
+        for group in self.log.groups() {
+            wait_durable(|durable| {
+                self.log.remove_group(group, durable);
+                Ok(())
+            })?;
+        }
+        let mut count = 0;
+        for name in self.disk.list(&self.dir.join(SHARDS))? {
+            let from = self.dir.join(SHARDS).join(&name);
+            if keep {
+                aside::move_aside(&self.dir, &from)?;
+            } else {
+                aside::remove(&from)?;
+            }
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// How the layers are, as far as is known: who polls compares its `version`. Waits for nothing.
@@ -278,6 +330,18 @@ impl CompositeStorage {
             }
             SnapshotBackend::MemorySnapshot => MemorySnapshots::new(options)?,
         })
+    }
+
+    /// Below so much a replica, memtables would be written before they hold anything worth a table.
+    fn check_write_buffers(&self, replicas: u64) -> Result<()> {
+        let found = self.options.data.options.write_buffer_bytes;
+        let least = replicas * REPLICA_WRITE_BUFFER_BYTES;
+        if self.engine.is_some() && found < least {
+            let reason =
+                format!("{found} bytes are too few for {replicas} replicas, at least {least} are needed");
+            return Err(Error::Options { option: "write_buffer_bytes", reason });
+        }
+        Ok(())
     }
 
     /// A disk with less room than the log's next segment takes is as good as full.

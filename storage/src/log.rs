@@ -146,6 +146,9 @@ pub trait AppendOnlyLogStorage: Send + Sync + Debug {
     /// Whether the disk leaves room. Follows the disk within a second, both ways.
     fn space(&self) -> LogSpace;
 
+    /// Whether the log was closed cleanly before this open; `None` when there was nothing to close.
+    fn was_closed_cleanly(&self) -> Option<bool>;
+
     /// Bytes on disk, including recycled and reserve segments.
     fn disk_bytes(&self) -> u64;
 

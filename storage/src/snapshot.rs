@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::Result;
 use crate::log::LogPosition;
 
-pub use file::FileSnapshots;
+pub use file::{FileSnapshots, SnapshotFile};
 pub use memory::MemorySnapshots;
 pub use options::{Compression, SnapshotOptions};
 pub use retention::RetainPolicy;

@@ -93,25 +93,30 @@ pub(super) async fn node(client: &GridClient, format: Format, command: Node) -> 
 }
 
 pub(super) async fn shard(client: &GridClient, format: Format, command: Shard) -> Result<(), Failure> {
-    let (ShardArgument { collection, partition }, op, to) = match command {
+    let (shard, op, to) = match command {
         Shard::Status { shard } => (shard, "status", None),
         Shard::Transfer { shard, to } => (shard, "transfer", to),
         Shard::Snapshot { shard } => (shard, "snapshot", None),
         Shard::Compact { shard } => (shard, "compact", None),
     };
-    // A shard that does not exist gives no answer at all: the records say so.
-    if let Ok(collection) = CollectionName::parse(&collection) {
-        let meta = client.meta(&collection).await?;
-        if partition >= meta.partitions {
-            let message = format!("{collection} has partitions 0 to {}", meta.partitions.saturating_sub(1));
-            return Err(ClientError::Refused(Refusal::new(Code::NoCollection, message)).into());
-        }
-    }
+    existing(client, &shard).await?;
+    let ShardArgument { collection, partition } = shard;
     let parameters: Vec<_> = to.as_deref().map(|to| ("to", to)).into_iter().collect();
     show(
         format,
         &client.admin(&format!("shards/{collection}/{partition}"), Some(op), &parameters, None).await?,
     )
+}
+
+/// Refuses a shard that does not exist, which would give no answer at all: the records say so.
+pub(super) async fn existing(client: &GridClient, shard: &ShardArgument) -> Result<(), Failure> {
+    let Ok(collection) = CollectionName::parse(&shard.collection) else { return Ok(()) };
+    let meta = client.meta(&collection).await?;
+    if shard.partition >= meta.partitions {
+        let message = format!("{collection} has partitions 0 to {}", meta.partitions.saturating_sub(1));
+        return Err(ClientError::Refused(Refusal::new(Code::NoCollection, message)).into());
+    }
+    Ok(())
 }
 
 pub(super) async fn cluster_status(client: &GridClient, format: Format) -> Result<(), Failure> {
@@ -139,7 +144,7 @@ pub(super) async fn cluster_status(client: &GridClient, format: Format) -> Resul
 }
 
 /// An object line by line, or as it came.
-fn show(format: Format, value: &Value) -> Result<(), Failure> {
+pub(super) fn show(format: Format, value: &Value) -> Result<(), Failure> {
     match (format, value) {
         (Format::Text, Value::Object(fields)) => {
             for (name, value) in fields {
@@ -151,7 +156,7 @@ fn show(format: Format, value: &Value) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_list(format: Format, list: &Value, columns: &[&str], none: &str) -> Result<(), Failure> {
+pub(super) fn show_list(format: Format, list: &Value, columns: &[&str], none: &str) -> Result<(), Failure> {
     if format == Format::Json {
         return Ok(output::line(list.to_string())?);
     }

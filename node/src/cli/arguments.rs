@@ -538,15 +538,34 @@ pub enum Shard {
 /// `odgm snapshot`.
 #[derive(Debug, Subcommand)]
 pub enum Snapshot {
-    /// List snapshots.
-    #[command(trailing_var_arg = true)]
-    List(Later),
-    /// Export one.
-    Export(Later),
-    /// Import one.
-    Import(Later),
-    /// Verify one.
-    Verify(Later),
+    /// List the snapshot files of a shard's serving replica.
+    List {
+        /// collection/partition
+        shard: ShardArgument,
+    },
+    /// Write a shard's data, as of now, to a file.
+    Export {
+        /// collection/partition
+        shard: ShardArgument,
+        /// The file; it must not exist.
+        file: PathBuf,
+    },
+    /// Write the objects of a file into a collection; those that exist stay as they are.
+    Import {
+        /// A file that was exported, or one of a node's directory.
+        file: PathBuf,
+        /// The collection, which must exist.
+        #[arg(value_parser = collection)]
+        collection: CollectionName,
+        /// Overwrite objects that exist.
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Read all of a file and compare every checksum; asks nobody.
+    Verify {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 /// Arguments of what is not there yet: taken, so that the answer is "not supported" and not "usage".

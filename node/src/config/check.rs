@@ -9,8 +9,7 @@ use odgm_shard::object::ObjectId;
 
 use super::error::Provenance;
 use super::{
-    Compression, ConfigErrors, DataBackend, LogBackend, NodeConfig, Period, RetainStrategy, Size,
-    SnapshotBackend, ZenohMode,
+    Compression, ConfigErrors, DataBackend, LogBackend, NodeConfig, Period, Size, SnapshotBackend, ZenohMode,
 };
 
 /// A value that can't be.
@@ -67,7 +66,6 @@ impl Faults {
     }
 }
 
-const LATER: &str = "is not supported yet";
 const DAY: u64 = 24 * 3600;
 
 impl NodeConfig {
@@ -155,9 +153,6 @@ impl NodeConfig {
 
     fn check_storage(&self, faults: &mut Faults) {
         let storage = &self.storage;
-        if storage.log.backend == LogBackend::MemoryLog {
-            faults.add("storage.log.backend", format!("{LATER}, allowed are append_log and fjall"));
-        }
         let segment = storage.log.segment_bytes;
         faults.size("storage.log.segment_bytes", segment, Size::mib(1), Size::mib(1024));
         if !segment.bytes().is_multiple_of(4096) {
@@ -166,9 +161,6 @@ impl NodeConfig {
         faults.number("storage.log.max_entries", storage.log.max_entries, 1000, u64::MAX);
 
         let snapshot = &storage.snapshot;
-        if snapshot.backend != SnapshotBackend::CompressedFile {
-            faults.add("storage.snapshot.backend", format!("{LATER}, allowed is compressed_file"));
-        }
         match snapshot.compression {
             Compression::Zstd if !(1..=19).contains(&snapshot.level) => {
                 faults.add("storage.snapshot.level", "allowed is 1 to 19");
@@ -178,9 +170,6 @@ impl NodeConfig {
             }
             Compression::Zstd | Compression::Gzip | Compression::Lz4 | Compression::None => {}
         }
-        if snapshot.retain.strategy != RetainStrategy::Latest {
-            faults.add("storage.snapshot.retain.strategy", format!("{LATER}, allowed is latest"));
-        }
         faults.number("storage.snapshot.retain.count", snapshot.retain.count.into(), 1, 1000);
         let age = (Period::from_secs(1), Period::from_secs(36_500 * DAY));
         faults.period("storage.snapshot.retain.age", snapshot.retain.age, age.0, age.1);
@@ -188,8 +177,14 @@ impl NodeConfig {
         faults.size("storage.snapshot.retain.bytes", snapshot.retain.bytes, bytes.0, bytes.1);
 
         let data = &storage.data;
-        if data.backend != DataBackend::Fjall {
-            faults.add("storage.data.backend", format!("{LATER}, allowed is fjall"));
+        // Data in memory come back from the stored snapshot and the log behind it.
+        if data.backend == DataBackend::Memory
+            && snapshot.backend == SnapshotBackend::MemorySnapshot
+            && storage.log.backend != LogBackend::MemoryLog
+        {
+            let problem =
+                "with data in memory and a log on disk, allowed is compressed_file: a restart needs it";
+            faults.add("storage.snapshot.backend", problem);
         }
         faults.size("storage.data.cache_bytes", data.cache_bytes, Size::mib(1), bytes.1);
         faults.size("storage.data.write_buffer_bytes", data.write_buffer_bytes, Size::mib(8), bytes.1);

@@ -7,10 +7,10 @@ use odgm_shard::shard::Limits;
 use odgm_storage::composite::{CompositeOptions, DataLayer, LogLayer, SnapshotLayer};
 use odgm_storage::data::{DataOptions, Durability};
 use odgm_storage::log::{FjallLogOptions, LogOptions};
-use odgm_storage::snapshot::SnapshotOptions;
+use odgm_storage::snapshot::{RetainPolicy, SnapshotOptions};
 use odgm_transport::options::{Mode, SessionOptions};
 
-use super::{DataSync, NodeConfig, ZenohMode};
+use super::{DataSync, LogBackend, NodeConfig, RetainOptions, RetainStrategy, ZenohMode};
 
 impl NodeConfig {
     /// How the clients' session is opened.
@@ -32,6 +32,11 @@ impl NodeConfig {
     /// How the session between the nodes is opened.
     pub fn cluster_session(&self) -> SessionOptions {
         SessionOptions::cluster(self.cluster.listen.clone(), self.others(&self.cluster.peers))
+    }
+
+    /// Whether this node is meant to be the only one of its cluster.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.cluster.expected_nodes == 1 && self.cluster.peers.is_empty()
     }
 
     /// All nodes may be given one list of all nodes: the entry whose host is this node's name, or a
@@ -62,7 +67,7 @@ impl NodeConfig {
             snapshot: SnapshotLayer {
                 backend: snapshot.backend,
                 options: SnapshotOptions { compression: snapshot.compression, level: snapshot.level },
-                ..SnapshotLayer::default()
+                retain: snapshot.retain.policy(),
             },
             data: DataLayer {
                 backend: data.backend,
@@ -90,7 +95,22 @@ impl NodeConfig {
             reads: self.raft.reads,
             inflight_bytes: self.limits.inflight_bytes.bytes(),
             rid_window: self.limits.rid_window.duration(),
-            ..RaftOptions::default()
+            ..self.log_growth()
+        }
+    }
+
+    /// When a shard takes a snapshot. What `memory_log` holds is bounded in entries: a quarter of it begins
+    /// one, and the rest is for what is written meanwhile and for followers that lag.
+    fn log_growth(&self) -> RaftOptions {
+        let defaults = RaftOptions::default();
+        if self.storage.log.backend != LogBackend::MemoryLog {
+            return defaults;
+        }
+        let most = self.storage.log.max_entries;
+        RaftOptions {
+            snapshot_entries: defaults.snapshot_entries.min(most / 4),
+            keep_entries: defaults.keep_entries.min(most / 8),
+            ..defaults
         }
     }
 
@@ -111,6 +131,18 @@ impl NodeConfig {
     /// The collections that exist once the node is ready.
     pub fn collection_specs(&self) -> Vec<CollectionSpec> {
         self.collections.clone()
+    }
+}
+
+impl RetainOptions {
+    fn policy(&self) -> RetainPolicy {
+        let (count, age) = (self.count as usize, self.age.duration());
+        match self.strategy {
+            RetainStrategy::Latest => RetainPolicy::Latest { count },
+            RetainStrategy::Age => RetainPolicy::Age { age },
+            RetainStrategy::Both => RetainPolicy::Both { count, age },
+            RetainStrategy::Size => RetainPolicy::Size { bytes: self.bytes.bytes() },
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The commands against a running node of its own: what they print, and their exit codes.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -20,32 +22,42 @@ pub(crate) struct Node {
     pub(crate) cluster: String,
     pub(crate) http: String,
     dir: tempfile::TempDir,
+    config: Option<PathBuf>,
     settings: Vec<String>,
 }
 
 impl Node {
     pub(crate) fn start() -> Self {
+        Self::start_with(None, &[])
+    }
+
+    /// Of a configuration file, with more settings.
+    pub(crate) fn start_with(config: Option<&Path>, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let at: Vec<String> = ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
-        let settings = vec![
+        let mut settings = vec![
             format!("node.data_dir={}", dir.path().join("data").display()),
             format!("zenoh.listen=tcp/{}", at[0]),
             format!("cluster.listen=tcp/{}", at[1]),
             format!("http.listen={}", at[2]),
         ];
+        settings.extend(more.iter().map(|setting| (*setting).to_owned()));
         drop(ports);
-        let child = Self::spawn(&settings, &dir);
+        let config = config.map(Path::to_owned);
+        let child = Self::spawn(config.as_deref(), &settings, &dir);
         let (endpoint, cluster, http) = (format!("tcp/{}", at[0]), at[1].clone(), at[2].clone());
-        let node = Node { child, endpoint, cluster, http, dir, settings };
+        let node = Node { child, endpoint, cluster, http, dir, config, settings };
         node.await_ready();
         node
     }
 
-    fn spawn(settings: &[String], dir: &tempfile::TempDir) -> Child {
+    fn spawn(config: Option<&Path>, settings: &[String], dir: &tempfile::TempDir) -> Child {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.path().join("log")).unwrap();
         let arguments = settings.iter().flat_map(|setting| ["--set", setting]);
-        Command::new(env!("CARGO_BIN_EXE_odgm")).arg("start").args(arguments).stderr(log).spawn().unwrap()
+        let config = config.iter().flat_map(|file| [OsStr::new("--config"), file.as_os_str()]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_odgm"));
+        command.arg("start").args(config).args(arguments).stderr(log).spawn().unwrap()
     }
 
     fn await_ready(&self) {
@@ -113,8 +125,14 @@ impl Node {
     /// Starts it again after it ended, with more settings, until it is ready.
     pub(crate) fn restart(&mut self, more: &[&str]) {
         self.settings.extend(more.iter().map(|setting| (*setting).to_owned()));
-        self.child = Self::spawn(&self.settings, &self.dir);
+        self.child = Self::spawn(self.config.as_deref(), &self.settings, &self.dir);
         self.await_ready();
+    }
+
+    /// SIGKILL, and waits.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Tells it to end, and waits.

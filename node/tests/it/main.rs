@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answer;
+mod backends;
+mod backup;
 mod bench;
 mod cli;
 mod cli_node;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odgm_storage::log::RaftLogStorage;
-use odgm_storage::snapshot::RaftSnapshotStorage;
+use odgm_storage::snapshot::{RaftSnapshotStorage, RetainPolicy};
 use odgm_transport::timer::BoxFuture;
 
 use super::basic::{BasicParts, BasicShard};
@@ -47,6 +47,8 @@ pub struct ReplicaParts {
     pub log: Arc<dyn RaftLogStorage>,
     /// The portable snapshots of this replica.
     pub snapshots: Arc<dyn RaftSnapshotStorage>,
+    /// How long snapshots are kept that newer ones follow.
+    pub retain: RetainPolicy,
     /// Its data.
     pub data: ReplicaData,
     /// A directory of its own, for checkpoints.
@@ -78,8 +80,9 @@ pub struct Opened<R: Runtime> {
 impl<R: Runtime> ShardFactory<R> {
     /// What a Raft replica is made of.
     pub fn raft_parts(&self, parts: ReplicaParts) -> RaftParts<R> {
-        let ReplicaParts { group, replica, log, snapshots, data, dir, sink } = parts;
-        RaftParts { group, replica, log, snapshots, data, dir, sink, router: self.raft_router.clone() }
+        let ReplicaParts { group, replica, log, snapshots, retain, data, dir, sink } = parts;
+        let router = self.raft_router.clone();
+        RaftParts { group, replica, log, snapshots, retain, data, dir, sink, router }
     }
 
     /// Opens a replica of a shard, and founds the shard when this is one of its founders.

@@ -52,7 +52,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(leader_completeness::LeaderCompleteness),
         Box::<state_machine::StateMachineSafety>::default(),
         Box::new(committed::CommittedStays),
-        Box::new(quorum::DurableOnQuorum),
+        Box::<quorum::DurableOnQuorum>::default(),
         Box::new(durable::DurableStays),
         Box::new(purge::PurgeBound),
         Box::new(barrier::Barrier),

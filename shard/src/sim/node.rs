@@ -9,7 +9,7 @@ use std::time::Duration;
 use odgm_storage::disk::{Disk, SimDisk};
 use odgm_storage::log::{AppendLog, AppendOnlyLogStorage, LogOptions, LogSpace};
 use odgm_storage::snapshot::file::FileSnapshots;
-use odgm_storage::snapshot::{Compression, SnapshotOptions};
+use odgm_storage::snapshot::{Compression, RetainPolicy, SnapshotOptions};
 use odgm_transport::Session;
 use odgm_transport::link::{Incoming, LinkOptions, Links, PeerId};
 use odgm_transport::sim::SimNetwork;
@@ -366,6 +366,7 @@ impl Starting {
             replica: ReplicaId(replica),
             log: Arc::new(watched),
             snapshots,
+            retain: RetainPolicy::Latest { count: 1 },
             data: ReplicaData::Exported(data.clone()),
             dir,
             sink: Arc::new(move |changes| {

@@ -183,12 +183,12 @@ impl AsyncRuntime for SimulatedRuntime {
         self.0.block_on(future)
     }
 
-    fn spawn_blocking<F, T>(call: F) -> impl Future<Output = Result<T, io::Error>> + Send
+    async fn spawn_blocking<F, T>(call: F) -> Result<T, io::Error>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        async { Ok(<Self as Runtime>::blocking(call).await) }
+        Ok(<Self as Runtime>::blocking(call).await)
     }
 }
 

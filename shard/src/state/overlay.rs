@@ -31,7 +31,7 @@ enum Undo {
 /// Uncommitted changes over a view.
 pub(crate) struct Overlay<'a> {
     view: &'a dyn DataView,
-    recent: &'a RecentHeads,
+    recent: RecentHeads,
     heads: HashMap<ObjectId, Cell<Head>>,
     /// Ordered as the rows are, so that an object's entries are found.
     values: BTreeMap<ObjectKey, Cell<Stored>>,
@@ -52,7 +52,7 @@ struct Undos {
 
 impl<'a> Overlay<'a> {
     /// Over a view, of which `recent` knows a part.
-    pub(crate) fn new(view: &'a dyn DataView, recent: &'a RecentHeads) -> Self {
+    pub(crate) fn new(view: &'a dyn DataView, recent: RecentHeads) -> Self {
         Overlay {
             view,
             recent,
@@ -197,14 +197,14 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// Everything that is to be written, and the heads in it.
-    pub(crate) fn into_batch(self) -> (WriteBatch, Vec<(ObjectId, Option<Head>)>) {
+    /// Everything that is to be written, and the heads as they are then.
+    pub(crate) fn into_batch(self) -> (WriteBatch, RecentHeads) {
         let mut batch = self.derived;
-        let mut heads = Vec::new();
+        let mut recent = self.recent;
         for (object, cell) in self.heads.into_iter().filter(|(_, cell)| cell.dirty) {
             let row = cell.record.map(|head| layout::encode_record(&head));
             batch.operations.push((Keyspace::Data, layout::head_key(&object), row));
-            heads.push((object, cell.record));
+            recent.set(object, cell.record);
         }
         for (key, cell) in self.values.into_iter().filter(|(_, cell)| cell.dirty) {
             let row = cell.record.map(|stored| layout::encode_stored(&stored));
@@ -214,6 +214,6 @@ impl<'a> Overlay<'a> {
             let row = remembered.map(|remembered| layout::encode_record(&remembered));
             batch.operations.push((Keyspace::Index, layout::request_key(place), row));
         }
-        (batch, heads)
+        (batch, recent)
     }
 }

@@ -9,7 +9,7 @@ use crate::object::ObjectId;
 /// How many heads a replica keeps: about 1 MiB of them.
 const HEADS: usize = 8192;
 
-/// Heads as the data layer holds them after the last batch; `None` for an object that is not there.
+/// Heads as the data layer holds them; `None` for an object that is not there. Given up when a batch is not written.
 #[derive(Debug)]
 pub(crate) struct RecentHeads(Cache<ObjectId, Option<Head>>);
 
@@ -24,10 +24,7 @@ impl RecentHeads {
         self.0.get(object).copied()
     }
 
-    /// Follows a batch that was written.
-    pub(crate) fn wrote(&mut self, heads: Vec<(ObjectId, Option<Head>)>) {
-        for (object, head) in heads {
-            self.0.insert(object, head);
-        }
+    pub(crate) fn set(&mut self, object: ObjectId, head: Option<Head>) {
+        self.0.insert(object, head);
     }
 }

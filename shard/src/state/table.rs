@@ -130,24 +130,24 @@ impl ObjectTable {
         let view = self.storage.view();
         let mut counters = self.counters;
         let mut held = self.held.clone();
-        let mut derived = match self.derived.take() {
+        let derived = match self.derived.take() {
             Some(derived) => derived,
             None => Derived::load(view.as_ref(), &counters)?,
         };
-        let Derived { requests, history, recent } = &mut derived;
+        let Derived { mut requests, mut history, recent } = derived;
         let mut overlay = Overlay::new(view.as_ref(), recent);
-        let (membership, applied) = run(&mut overlay, &mut counters, &mut held, requests, history, inputs)?;
-        let (mut batch, heads) = overlay.into_batch();
+        let (membership, applied) =
+            run(&mut overlay, &mut counters, &mut held, &mut requests, &mut history, inputs)?;
+        let (mut batch, recent) = overlay.into_batch();
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
         if let Some(membership) = &membership {
             batch.put(Keyspace::Meta, layout::MEMBERSHIP, membership.clone());
         }
         drop(view);
         self.storage.write(batch, durability)?;
-        derived.recent.wrote(heads);
         self.counters = counters;
         self.held = held;
-        self.derived = Some(derived);
+        self.derived = Some(Derived { requests, history, recent });
         self.membership = membership.or_else(|| self.membership.take());
         Ok(applied)
     }

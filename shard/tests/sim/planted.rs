@@ -25,7 +25,7 @@ fn finds(bug: Bug, seed: u64, invariant: &str) {
 
 #[test]
 fn an_acknowledgement_before_the_fsync_is_found() {
-    finds(Bug::AcknowledgeBeforeFsync, 2, "durable on a quorum");
+    finds(Bug::AcknowledgeBeforeFsync, 1, "durable on a quorum");
 }
 
 #[test]
@@ -35,10 +35,25 @@ fn a_vote_before_its_fsync_is_found() {
 
 #[test]
 fn a_snapshot_without_request_ids_is_found() {
-    finds(Bug::ForgetRequestIds, 1, "state machine safety");
+    finds(Bug::ForgetRequestIds, 2, "state machine safety");
 }
 
 #[test]
 fn a_read_before_the_first_commit_of_the_term_is_found() {
     finds(Bug::ReadBeforeCommit, 3, "read barrier");
+}
+
+#[test]
+fn a_truncation_that_was_dropped_is_found() {
+    finds(Bug::DropTruncation, 9, "no failure without a fault");
+}
+
+#[test]
+fn a_failed_fsync_that_was_ignored_is_found() {
+    finds(Bug::IgnoreFailedFsync, 11, "no failure without a fault");
+}
+
+#[test]
+fn a_replica_id_that_was_used_again_is_found() {
+    finds(Bug::ReuseReplicaId, 5, "no failure without a fault");
 }

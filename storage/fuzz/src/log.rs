@@ -15,6 +15,8 @@ const DIR: &str = "/log";
 const SEGMENT_BYTES: usize = 16 << 10;
 const BLOCK: usize = 512;
 const FRAME_HEADER: usize = 96;
+const SLOT: usize = 16;
+const RECORD_HEADER: usize = 20;
 
 /// Recovery of a log from segments of 16 KiB, cut from the input one after the other.
 pub fn log_segment(input: &[u8]) {
@@ -89,24 +91,25 @@ fn seal(segment: &mut [u8]) {
 }
 
 fn seal_frame(segment: &mut [u8], at: usize, previous: &mut Option<u64>) -> Option<usize> {
-    if segment.get(at..at + 8)? != b"odgmfrm1" {
+    if segment.get(at..at + 8)? != b"odgmfrm2" {
         return None;
     }
-    let (body_bytes, groups) = (u32_at(segment, at + 80)?, u32_at(segment, at + 88)?);
-    let body = at.checked_add(FRAME_HEADER)?.checked_add(groups.checked_mul(8)?)?;
+    let (body_bytes, slots) = (u32_at(segment, at + 80)?, u32_at(segment, at + 88)?);
+    let body = at.checked_add(FRAME_HEADER)?.checked_add(slots.checked_mul(SLOT)?)?;
     let end = body.checked_add(body_bytes)?;
     segment.get(body..end)?;
-    let mut record = body;
+    let (mut record, mut sums) = (body, Vec::new());
     while let Some(length) = u32_at(segment, record) {
-        let Some(stop) = record.checked_add(36).and_then(|p| p.checked_add(length)).filter(|s| *s <= end)
-        else {
-            break;
-        };
-        let sum = xxh3_64(&segment[record + 8..stop]) as u32;
-        put(segment, record + 4, &sum.to_le_bytes());
+        let Some(stop) = record.checked_add(RECORD_HEADER).and_then(|p| p.checked_add(length)) else { break };
+        let slot = u32_at(segment, record + 8).filter(|_| stop <= end).map(|slot| slot & 0xff_ffff);
+        let Some(slot) = slot.filter(|slot| *slot < slots) else { break };
+        let slot = at + FRAME_HEADER + SLOT * slot;
+        let sum = xxh3_64(&segment[record + 8..stop]) ^ xxh3_64(&segment[slot..slot + SLOT]);
+        put(segment, record + 4, &(sum as u32).to_le_bytes());
+        sums.extend_from_slice(&sum.to_le_bytes());
         record = stop;
     }
-    let sum = xxh3_64(&segment[body..end]);
+    let sum = xxh3_64(&sums);
     put(segment, at + 72, &sum.to_le_bytes());
     if let Some(previous) = previous {
         put(segment, at + 40, &previous.to_le_bytes());

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Doctor, Severity, log, repair};
-use crate::composite::{Layers, LogBackend, LogLayer};
+use super::{Doctor, Severity, log};
+use crate::composite::{Layers, LogBackend, LogLayer, aside};
 use crate::disk::{Disk, RealDisk};
 use crate::log::{AppendOnlyLogStorage, GroupId, RaftLogStorage, wait_durable};
 use crate::{Error, Result};
@@ -54,7 +54,7 @@ impl Doctor {
             self.refuse_damaged_log()?;
         }
         for path in log::files(unused, &dir)? {
-            repair::remove(&path)?;
+            aside::remove(&path)?;
         }
         let mut moved = Migration { from, to, groups: 0, entries: 0 };
         if from == to {
@@ -79,7 +79,7 @@ impl Doctor {
         RealDisk.sync_dir(&dir)?;
         Layers { log: to, ..layers }.write(&RealDisk, &self.dir)?;
         for path in log::files(from, &dir)? {
-            repair::remove(&path)?;
+            aside::remove(&path)?;
         }
         Ok(moved)
     }

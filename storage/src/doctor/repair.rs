@@ -7,15 +7,12 @@ use serde::Serialize;
 
 use super::replica::{self, Replica};
 use super::{Doctor, Finding, Part, Remedy, Report, log};
+use crate::Result;
+use crate::composite::aside::{self, remove};
 use crate::composite::lost;
 use crate::composite::{Layers, LogBackend, LogLayer};
-use crate::data::fjall::sync_dir;
-use crate::disk::{Disk, RealDisk};
+use crate::disk::RealDisk;
 use crate::log::{AppendOnlyLogStorage, GroupId, wait_durable};
-use crate::{Error, Result};
-
-/// What is set aside lies below this, by the path that it had.
-const ASIDE: &str = "damaged";
 
 /// What a repair did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -120,25 +117,8 @@ impl Doctor {
         Ok(replicas.into_iter().filter_map(|replica| why(&replica).map(|why| (replica, why))).collect())
     }
 
-    /// Moves a file or directory below `damaged/`, durably.
     fn set_aside(&self, path: &Path) -> Result<String> {
-        let below = path.strip_prefix(&self.dir).unwrap_or(path);
-        let mut target = self.dir.join(ASIDE).join(below);
-        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        for number in 1_u32.. {
-            if !target.exists() {
-                break;
-            }
-            target.set_file_name(format!("{name}.{number}"));
-        }
-        let parent = target.parent().unwrap_or(&self.dir).to_owned();
-        RealDisk.create_dir_all(&parent)?;
-        RealDisk.rename(path, &target)?;
-        for dir in parent.ancestors().take_while(|dir| dir.starts_with(&self.dir)) {
-            sync_dir(dir)?;
-        }
-        path.parent().map_or(Ok(()), sync_dir)?;
-        Ok(format!("moved {} to {}", path.display(), target.display()))
+        aside::move_aside(&self.dir, path)
     }
 }
 
@@ -164,13 +144,4 @@ fn remove_group(log: &dyn AppendOnlyLogStorage, group: GroupId) -> Result<()> {
         log.remove_group(group, durable);
         Ok(())
     })
-}
-
-/// Removes a file, or a directory with all in it, durably.
-pub(super) fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
-        _ => path.parent().map_or(Ok(()), sync_dir),
-    }
 }

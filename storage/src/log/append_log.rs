@@ -5,6 +5,7 @@
 //! sync nothing is acknowledged any more: [`AppendOnlyLogStorage::poisoned`] tells, the process ends.
 
 mod core;
+mod encoder;
 mod examine;
 mod frame;
 mod group;
@@ -12,6 +13,7 @@ mod handle;
 mod janitor;
 mod queue;
 mod reader;
+mod record;
 mod recovery;
 mod segments;
 mod writer;
@@ -115,11 +117,6 @@ impl AppendLog {
     /// Segments that are ready beyond the one in use: what can still be written on a full disk.
     pub fn reserve_segments(&self) -> usize {
         self.core.segments.ready_count()
-    }
-
-    /// Whether the log was closed cleanly before this open; `None` when it was new.
-    pub fn was_closed_cleanly(&self) -> Option<bool> {
-        self.closed_before
     }
 
     /// Damage that was found at open and hit nothing that the log holds: a sign that the disk spoils bytes.
@@ -257,6 +254,10 @@ impl AppendOnlyLogStorage for AppendLog {
 
     fn space(&self) -> LogSpace {
         self.core.space()
+    }
+
+    fn was_closed_cleanly(&self) -> Option<bool> {
+        self.closed_before
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -111,11 +111,6 @@ impl FjallLog {
         Ok(Arc::new(FjallLog { core, thread: Mutex::new(Some(thread)), closed_before }))
     }
 
-    /// Whether the log was closed cleanly before this open; `None` when it was new.
-    pub fn was_closed_cleanly(&self) -> Option<bool> {
-        self.closed_before
-    }
-
     fn join(&self) {
         let thread = self.thread.lock().unwrap_or_else(|p| p.into_inner()).take();
         if let Some(thread) = thread {
@@ -179,6 +174,10 @@ impl AppendOnlyLogStorage for FjallLog {
     /// Always ample: a full disk poisons this log.
     fn space(&self) -> LogSpace {
         LogSpace::Ample
+    }
+
+    fn was_closed_cleanly(&self) -> Option<bool> {
+        self.closed_before
     }
 
     fn disk_bytes(&self) -> u64 {

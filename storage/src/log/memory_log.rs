@@ -82,6 +82,10 @@ impl AppendOnlyLogStorage for MemoryLog {
         LogSpace::Ample
     }
 
+    fn was_closed_cleanly(&self) -> Option<bool> {
+        None
+    }
+
     fn disk_bytes(&self) -> u64 {
         0
     }

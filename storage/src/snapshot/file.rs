@@ -6,6 +6,7 @@
 //! | `<id>.partial` | one being written; removed at open |
 //! | `<id>.received` | one being received; kept over a restart, until another transfer begins |
 
+mod alone;
 mod codec;
 mod encoder;
 mod format;
@@ -14,6 +15,8 @@ mod reader;
 mod receiver;
 mod shared;
 mod writer;
+
+pub use alone::SnapshotFile;
 
 use std::collections::BTreeMap;
 use std::io::Read;

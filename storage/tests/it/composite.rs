@@ -277,3 +277,17 @@ fn a_node_on_memory_leaves_nothing_but_the_list_of_its_layers() {
     assert_eq!(disk.list(Path::new(DIR)).unwrap(), ["shards", "storage"]);
     assert!(disk.list(&Path::new(DIR).join("shards/7-1")).unwrap().is_empty());
 }
+
+#[test]
+fn more_replicas_than_the_write_buffers_are_for_are_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open_at(Arc::new(RealDisk), dir.path(), default_backends()).unwrap();
+    let mut open: Vec<_> = (1..=8).map(|replica| storage.shard(GroupId(replica), replica).unwrap()).collect();
+    let refused = storage.shard(GroupId(9), 9);
+    let Err(Error::Options { option: "write_buffer_bytes", reason }) = &refused else {
+        panic!("{refused:?}")
+    };
+    assert!(reason.contains("9 replicas"), "{reason}");
+    open.pop();
+    drop(storage.shard(GroupId(9), 9).unwrap());
+}

@@ -244,7 +244,7 @@ fn a_torn_tail_is_told_and_cut_by_a_repair() {
     // The last frame with records, or a mark behind it.
     let bytes = std::fs::read(&log).unwrap();
     let at = bytes.windows(7).rposition(|window| window == b"payload").unwrap();
-    let marks = bytes[at..].windows(8).any(|window| window == b"odgmfrm1");
+    let marks = bytes[at..].windows(8).any(|window| window == b"odgmfrm2");
     assert!(!marks, "nothing attests the last frame");
     flip(&log, at);
     let report = check(dir.path());

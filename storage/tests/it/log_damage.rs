@@ -32,7 +32,7 @@ fn segments(disk: &SimDisk) -> Vec<PathBuf> {
 enum Class {
     SegmentHeader,
     FrameHeader,
-    Groups,
+    Slots,
     Entry,
     Vote,
     Position,
@@ -54,25 +54,26 @@ fn stretches(bytes: &[u8], last: bool) -> Vec<Stretch> {
     let nonce = u64_at(24);
     let mut found = vec![(Class::SegmentHeader, 0..512, vec![])];
     let mut at = 512;
-    while at + 512 <= bytes.len() && bytes[at..at + 8] == *b"odgmfrm1" && u64_at(at + 16) == nonce {
+    while at + 512 <= bytes.len() && bytes[at..at + 8] == *b"odgmfrm2" && u64_at(at + 16) == nonce {
         let (body, count) = (u32_at(at + 80), u32_at(at + 88));
-        let groups: Vec<u64> = (0..count).map(|n| u64_at(at + 96 + 8 * n)).collect();
-        let start = at + 96 + 8 * count;
+        let mut groups: Vec<u64> = (0..count).map(|n| u64_at(at + 96 + 16 * n)).collect();
+        groups.dedup();
+        let start = at + 96 + 16 * count;
         let end = (start + body).next_multiple_of(512);
         let mut push = |class, from: usize, to: usize| {
             found.push((class, from as u64..to as u64, groups.clone()));
         };
         push(if body == 0 { Class::Mark } else { Class::FrameHeader }, at, at + 96);
-        push(Class::Groups, at + 96, start);
+        push(Class::Slots, at + 96, start);
         let mut record = start;
         while record < start + body {
-            let class = match bytes[record + 32] {
+            let class = match bytes[record + 11] & 15 {
                 1 | 2 => Class::Entry,
                 3 => Class::Vote,
                 7 => Class::Removal,
                 _ => Class::Position,
             };
-            let next = record + 36 + u32_at(record);
+            let next = record + 20 + u32_at(record);
             push(class, record, next);
             record = next;
         }
@@ -154,7 +155,7 @@ fn a_flipped_bit_in_any_class_of_bytes_is_found_and_named_and_never_served() {
             for offset in offsets {
                 let found = flipped(&disk, &state, path, offset);
                 let expected: &[Found] = match class {
-                    Class::SegmentHeader | Class::FrameHeader | Class::Groups | Class::Mark => {
+                    Class::SegmentHeader | Class::FrameHeader | Class::Slots | Class::Mark => {
                         &[Found::Refused]
                     }
                     // The script removes group 3: what was damaged of it before is forgotten with it.
@@ -171,8 +172,7 @@ fn a_flipped_bit_in_any_class_of_bytes_is_found_and_named_and_never_served() {
         }
     }
     println!("{seen:#?}");
-    for class in [Class::Groups, Class::Entry, Class::Vote, Class::Position, Class::Padding, Class::LastMark]
-    {
+    for class in [Class::Slots, Class::Entry, Class::Vote, Class::Position, Class::Padding, Class::LastMark] {
         assert!(seen.keys().any(|(seen, _)| *seen == class), "no byte of {class:?} was flipped");
     }
 }

@@ -23,6 +23,8 @@ use crate::bench::report::Row;
 const ENTRY: usize = 256;
 /// Appends under way at once where more than one is.
 const IN_FLIGHT: usize = 64;
+/// Appends between two purges, where a log is to use its segments again.
+const PURGED_EVERY: u64 = 64;
 /// Runs of each side that are compared.
 const TURNS: usize = 9;
 const KIB: usize = 1024;
@@ -79,6 +81,15 @@ impl Growing {
     pub(super) fn append(&mut self, count: usize) -> anyhow::Result<()> {
         let entries = self.entries(count);
         Ok(wait_durable(|durable| self.group.append(entries, durable))?)
+    }
+
+    /// One append of so many entries, waited for; now and then what lies before is purged.
+    fn append_and_purge(&mut self, count: usize, turn: u64) -> anyhow::Result<()> {
+        self.append(count)?;
+        if turn.is_multiple_of(PURGED_EVERY) {
+            self.group.purge(self.last())?;
+        }
+        Ok(())
     }
 
     /// Appends of so many entries, [`IN_FLIGHT`] at once, while `go_on` says so of the appends begun. A
@@ -194,12 +205,14 @@ fn against_bare(bench: &mut Bench, log: &dyn AppendOnlyLogStorage) -> anyhow::Re
         bench.progress.step(format!("log: against the bare system calls, batches of {batch}"));
         let mut appended = Growing::new(log, 10 + group as u64, ENTRY)?;
         let (mut ours, mut theirs, mut ratios) = (Measured::default(), Measured::default(), Vec::new());
+        // The bare loop writes one file again and again; so does a log that is purged, once it has its segments.
+        repeat(bench.scale.turn, |turn| appended.append_and_purge(batch, turn))?;
         for turn in 0..TURNS {
             let mut run = |first: bool| -> anyhow::Result<Measured> {
                 if first == turn.is_multiple_of(2) {
                     bare.measure(batch * ENTRY, bench.scale.turn)
                 } else {
-                    repeat(bench.scale.turn, |_| appended.append(batch))
+                    repeat(bench.scale.turn, |turn| appended.append_and_purge(batch, turn))
                 }
             };
             let (first, second) = (run(true)?, run(false)?);

@@ -15,11 +15,11 @@ use super::tree::Delta;
 use crate::Result;
 use crate::object::{ObjectId, ObjectKey, ReplicaId};
 use crate::runtime::unix_ms;
-use crate::state::history::REMOVE_PER_SWEEP;
+use crate::state::history::{History, REMOVE_PER_SWEEP};
 use crate::state::index::Held;
 use crate::state::layout::{self, Counters, Stored};
 use crate::state::overlay::Overlay;
-use crate::state::recent::RecentHeads;
+use crate::state::requests::Requests;
 use crate::state::run::Run;
 use crate::state::table::Derived;
 use crate::state::{Change, ChangeKind, Command, Done, Due, Operation, Outcome, Step, Upkeep};
@@ -37,7 +37,8 @@ pub(super) struct Edit<'a> {
     overlay: Overlay<'a>,
     pub(super) counters: Counters,
     held: Held,
-    derived: Derived,
+    requests: Requests,
+    history: History,
     pub(super) changes: Vec<Change>,
     items: BTreeMap<Bytes, Cell>,
     retired: u64,
@@ -52,9 +53,10 @@ impl<'a> Edit<'a> {
         derived: Derived,
         retired: u64,
     ) -> Self {
+        let Derived { requests, history, recent } = derived;
         let overlay = Overlay::new(view, recent);
         let (changes, items) = (Vec::new(), BTreeMap::new());
-        Edit { view, overlay, counters, held, derived, changes, items, retired }
+        Edit { view, overlay, counters, held, requests, history, changes, items, retired }
     }
 
     fn run(&mut self) -> Run<'_, 'a> {
@@ -70,7 +72,7 @@ impl<'a> Edit<'a> {
     fn record(&mut self, first: usize, sweep: u64) -> Result<()> {
         self.forget_numbers(first)?;
         let (batch, retain) = (self.overlay.derived(), self.held.history.as_ref());
-        self.derived.history.follow(batch, &mut self.counters, &self.changes[first..], retain, sweep);
+        self.history.follow(batch, &mut self.counters, &self.changes[first..], retain, sweep);
         Ok(())
     }
 
@@ -137,7 +139,7 @@ impl<'a> Edit<'a> {
             held: &mut self.held,
             changes: &mut self.changes,
         };
-        let outcome = self.derived.requests.run(&mut run, command, rid_window_ms)?;
+        let outcome = self.requests.run(&mut run, command, rid_window_ms)?;
         let is_repeat = has_rid && answers == self.counters.requests_end;
         let mut slots = BTreeSet::new();
         if !is_repeat && !matches!(outcome, Outcome::Refused(_)) {
@@ -311,7 +313,7 @@ impl<'a> Edit<'a> {
 
     /// What is to be written, and how the items changed.
     pub(super) fn finish(self) -> Finished {
-        let (mut batch, _) = self.overlay.into_batch();
+        let (mut batch, recent) = self.overlay.into_batch();
         let (mut deltas, mut tombstones) = (Vec::new(), Tombstones::default());
         for (slot, Cell { before, after }) in self.items {
             if before == after {
@@ -340,7 +342,8 @@ impl<'a> Edit<'a> {
                 deltas.push((slot, before, after));
             }
         }
-        Finished { batch, deltas, tombstones, held: self.held, derived: self.derived }
+        let derived = Derived { requests: self.requests, history: self.history, recent };
+        Finished { batch, deltas, tombstones, held: self.held, derived }
     }
 }
 

@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft_rt::Instant;
 
+use super::encode::Malformed;
+use super::message;
 use crate::runtime::{Runtime, ntp64};
 
 /// How far ahead of the majority a leader's clock may be.
@@ -27,9 +30,11 @@ impl<R: Runtime> Default for Clocks<R> {
 }
 
 impl<R: Runtime> Clocks<R> {
-    /// Notes the clock of another replica, NTP64, which came just now.
-    pub(crate) fn hear(&self, replica: u64, wall: u64) {
+    /// Notes the clock in front of an answer that came just now; what is left is the answer.
+    pub(crate) fn hear_before(&self, replica: u64, bytes: Bytes) -> Result<Bytes, Malformed> {
+        let (wall, answer) = message::split_clock(bytes)?;
         self.lock().insert(replica, (wall, R::Instant::now()));
+        Ok(answer)
     }
 
     /// The time for a command, NTP64: the own clock's, but no more than the tolerance ahead of a majority of the

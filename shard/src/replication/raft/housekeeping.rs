@@ -8,7 +8,7 @@ use openraft_rt::{Instant, WatchReceiver};
 
 use super::inbox::Raft;
 use super::state_machine::ReplicaState;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, unix_ms};
 use crate::{Error, Result};
 
 /// How often superseded snapshots are looked at.
@@ -36,7 +36,8 @@ pub(crate) async fn keep<R: Runtime>(raft: Raft<R>, state: Arc<ReplicaState>, st
             }
             Either::Right(_) => {
                 let (snapshots, now) = (state.snapshots.clone(), started.elapsed());
-                if let Err(error) = R::blocking(move || snapshots.sweep(now)).await {
+                let unix = unix_ms(R::wall_clock());
+                if let Err(error) = R::blocking(move || snapshots.sweep(now, unix)).await {
                     tracing::warn!(%error, "an old snapshot could not be removed");
                 }
             }

@@ -195,9 +195,6 @@ impl<R: Runtime> RaftLogStorage<Types<R>> for Log<R> {
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
         let upto = position(&upto);
-        if planted(Bug::PurgeUnsaved) {
-            return self.storage.purge(upto).map_err(io_error);
-        }
         let Some(restorable) = self.restorable.get() else { return Ok(()) };
         let clamped: LogPosition = if restorable.index < upto.index { restorable } else { upto };
         if self.storage.state().purged.is_some_and(|purged| purged.index >= clamped.index) {

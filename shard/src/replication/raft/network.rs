@@ -28,7 +28,6 @@ use openraft::raft::{
 };
 
 use super::clocks::Clocks;
-use super::encode::Malformed;
 use super::message::{self, Header, Install, InstallState, Kind};
 use super::pipeline::{Flow, Pipeline, Sent};
 use super::router::RaftRouter;
@@ -135,11 +134,6 @@ impl<R: Runtime> Peer<R> {
         }
     }
 
-    /// Notes the clock in front of an answer.
-    fn hear_clock(&self, bytes: Bytes) -> Result<Bytes, Malformed> {
-        hear_clock(&self.clocks, self.target, bytes)
-    }
-
     async fn vote_by(
         &self,
         kind: Kind,
@@ -149,15 +143,9 @@ impl<R: Runtime> Peer<R> {
         let message = message::encode_vote_request(self.header(kind), request);
         let answer = self.request(Class::Control, message, option.hard_ttl()).await;
         let answer = answer.map_err(|error| self.error(RPCTypes::Vote, &error))?;
-        let response = self.hear_clock(answer).and_then(message::decode_vote_response);
+        let response = self.clocks.hear_before(self.target, answer).and_then(message::decode_vote_response);
         response.map_err(|error| RPCError::Network(NetworkError::new(&error)))
     }
-}
-
-fn hear_clock<R: Runtime>(clocks: &Clocks<R>, replica: u64, bytes: Bytes) -> Result<Bytes, Malformed> {
-    let (wall, answer) = message::split_clock(bytes)?;
-    clocks.hear(replica, wall);
-    Ok(answer)
 }
 
 impl<R: Runtime> NetBackoff<Types<R>> for Peer<R> {
@@ -197,10 +185,9 @@ impl<R: Runtime> NetStreamAppend<Types<R>> for Peer<R> {
             let answer = async move {
                 let bytes = answer.await.map_err(|error| failed(&error))?;
                 // A heartbeat comes back with the follower's clock.
-                let result = if beats { hear_clock(&clocks, target, bytes) } else { Ok(bytes) };
-                result
-                    .and_then(message::decode_append_result)
-                    .map_err(|error| RPCError::Network(NetworkError::new(&error)))
+                let result = if beats { clocks.hear_before(target, bytes) } else { Ok(bytes) };
+                let result = result.and_then(message::decode_append_result);
+                result.map_err(|error| RPCError::Network(NetworkError::new(&error)))
             };
             Sent { bytes, answer: Box::pin(answer) }
         };

@@ -7,13 +7,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use odgm_storage::log::RaftLogStorage;
-use odgm_storage::snapshot::RaftSnapshotStorage;
+use odgm_storage::snapshot::{RaftSnapshotStorage, RetainPolicy, SnapshotInfo};
 use odgm_transport::timer::BoxFuture;
 use openraft::{Config, SnapshotPolicy};
 use openraft_rt::{Instant, WatchReceiver};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::clocks::Clocks;
 use super::inbox::{self, Desk, Raft};
@@ -26,7 +28,7 @@ use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, w
 use crate::object::{GroupId, NodeId, ReplicaId};
 use crate::planted::{Bug, planted};
 use crate::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, unix_ms};
 use crate::state::{Command, ObjectView, Outcome, Position};
 use crate::{Error, Result};
 
@@ -40,6 +42,8 @@ pub struct RaftParts<R: Runtime> {
     pub log: Arc<dyn RaftLogStorage>,
     /// The portable snapshots of this replica.
     pub snapshots: Arc<dyn RaftSnapshotStorage>,
+    /// Which of them are kept.
+    pub retain: RetainPolicy,
     /// The data of this replica.
     pub data: ReplicaData,
     /// A directory of this replica's own, for checkpoints; made when absent.
@@ -80,6 +84,7 @@ pub struct RaftShard<R: Runtime> {
     pub(super) embargo: Option<R::Instant>,
     pub(super) raft: Raft<R>,
     state: Arc<ReplicaState>,
+    started: R::Instant,
     status: watch::Receiver<ShardStatus>,
     writes: writes::Writes,
     reads: reads::Reads,
@@ -103,11 +108,11 @@ impl<R: Runtime> RaftShard<R> {
 
     async fn open(parts: RaftParts<R>, options: RaftOptions) -> Result<Arc<Self>> {
         options.validate()?;
-        let RaftParts { group, replica, log, snapshots, data, dir, sink, router } = parts;
+        let RaftParts { group, replica, log, snapshots, retain, data, dir, sink, router } = parts;
         let started = R::Instant::now();
         let growth = Growth::new(options.snapshot_entries, options.snapshot_bytes);
         let state = R::blocking(move || {
-            let snapshots = Arc::new(SnapshotSet::open(dir, data, snapshots)?);
+            let snapshots = Arc::new(SnapshotSet::open(dir, data, snapshots, retain)?);
             ReplicaState::open(snapshots, growth).map(Arc::new)
         })
         .await?;
@@ -202,6 +207,7 @@ impl<R: Runtime> RaftShard<R> {
             embargo,
             raft,
             state,
+            started,
             status,
             writes,
             reads,
@@ -235,6 +241,56 @@ impl<R: Runtime> RaftShard<R> {
     pub fn snapshot(&self) -> BoxFuture<'static, Result<()>> {
         let (raft, state, deadline) = (self.raft.clone(), self.state.clone(), self.options.deadline);
         Box::pin(async move { housekeeping::compact(&raft, &state, deadline).await })
+    }
+
+    /// The portable snapshots that this replica holds, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn snapshots(&self) -> BoxFuture<'static, Result<Vec<SnapshotInfo>>> {
+        let snapshots = self.state.snapshots.clone();
+        Box::pin(async move { Ok(R::blocking(move || snapshots.store().list()).await?) })
+    }
+
+    /// Takes a snapshot and writes its portable form, for [`RaftShard::read_snapshot`]. It stays for a minute
+    /// after the last read of it, and as long as it is to be retained.
+    ///
+    /// # Errors
+    /// As [`RaftShard::snapshot`], or when the disk refuses.
+    pub fn export(&self) -> BoxFuture<'static, Result<SnapshotInfo>> {
+        let taken = self.snapshot();
+        let snapshots = self.state.snapshots.clone();
+        Box::pin(async move {
+            taken.await?;
+            let created = unix_ms(R::wall_clock());
+            R::blocking(move || {
+                let current = snapshots.current();
+                let id =
+                    current.ok_or_else(|| Error::Internal("a snapshot was taken and is gone".to_owned()))?.id;
+                Ok(snapshots.portable(id, created)?)
+            })
+            .await
+        })
+    }
+
+    /// Bytes of the stored form of a snapshot from `offset` on; `None` when it is not here (any more).
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn read_snapshot(
+        &self,
+        id: Uuid,
+        offset: u64,
+        len: usize,
+    ) -> BoxFuture<'static, Result<Option<Bytes>>> {
+        let (snapshots, now) = (self.state.snapshots.clone(), self.started.elapsed());
+        Box::pin(async move {
+            R::blocking(move || match snapshots.read_stored(id, offset, len, now) {
+                Err(odgm_storage::Error::NotFound { .. }) => Ok(None),
+                read => Ok(Some(read?)),
+            })
+            .await
+        })
     }
 
     /// Waits until the entry at `index` is applied here.

@@ -1,8 +1,9 @@
 //! The snapshot of a replica: taken without copying, written as a portable file when a follower asks.
 //!
 //! The current snapshot is a checkpoint on disk with a manifest beside it, or a complete file of the snapshot
-//! store; after a restart the newest one is found again. A superseded one is removed once nobody has read from it
-//! for a minute. All calls may wait for the disk: they belong off the runtime's threads.
+//! store; after a restart the newest one is found again. A superseded checkpoint is removed once nobody has read
+//! from it for a minute: it pins what compactions dropped since. A superseded file stays as long as the
+//! [`RetainPolicy`] says, at least as long. All calls may wait for the disk: they belong off the runtime's threads.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -13,13 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use odgm_storage::data::{ApplicationDataStorage, DataImport, DataView, SnapshotCapableStorage};
 use odgm_storage::log::LogPosition;
-use odgm_storage::snapshot::{RaftSnapshotStorage, SnapshotInfo, SnapshotMeta};
+use odgm_storage::snapshot::{RaftSnapshotStorage, RetainPolicy, SnapshotInfo, SnapshotMeta};
 use odgm_storage::{Error, Result};
 use uuid::Uuid;
 
 use crate::codec;
 
-/// A superseded snapshot that nobody has read for this long is removed.
+/// A superseded snapshot that nobody has read for this long is let go.
 const LINGER: Duration = Duration::from_secs(60);
 /// The version of a checkpoint's manifest.
 const MANIFEST_VERSION: u8 = 1;
@@ -123,6 +124,7 @@ pub(crate) struct SnapshotSet {
     dir: PathBuf,
     data: ReplicaData,
     store: Arc<dyn RaftSnapshotStorage>,
+    retain: RetainPolicy,
     restorable: DurablePosition,
     state: Mutex<State>,
     /// Held while a portable file is written: one at a time.
@@ -135,7 +137,12 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl SnapshotSet {
     /// Finds the newest complete snapshot, and removes what is not complete.
-    pub(crate) fn open(dir: PathBuf, data: ReplicaData, store: Arc<dyn RaftSnapshotStorage>) -> Result<Self> {
+    pub(crate) fn open(
+        dir: PathBuf,
+        data: ReplicaData,
+        store: Arc<dyn RaftSnapshotStorage>,
+        retain: RetainPolicy,
+    ) -> Result<Self> {
         let mut found: Vec<Held> =
             store.list()?.into_iter().map(|info| Held { meta: info.meta, checkpoint: None }).collect();
         // Only a checkpoint is a directory of its own.
@@ -154,6 +161,7 @@ impl SnapshotSet {
             dir,
             data,
             store,
+            retain,
             restorable: DurablePosition::default(),
             state: Mutex::default(),
             writing: Mutex::default(),
@@ -244,8 +252,9 @@ impl SnapshotSet {
         Ok(())
     }
 
-    /// Removes superseded snapshots that nobody reads any more.
-    pub(crate) fn sweep(&self, now: Duration) -> Result<()> {
+    /// Lets go of superseded snapshots that nobody reads any more: their checkpoints, and the files that are
+    /// not to be retained.
+    pub(crate) fn sweep(&self, now: Duration, now_unix_ms: u64) -> Result<()> {
         let mut expired = Vec::new();
         lock(&self.state).superseded.retain(|(held, read)| {
             let keep = now.saturating_sub(*read) < LINGER;
@@ -255,9 +264,13 @@ impl SnapshotSet {
             keep
         });
         for held in expired {
-            self.store.delete(held.meta.id)?;
             if let Some(checkpoint) = &held.checkpoint {
                 remove_checkpoint(&self.dir, checkpoint, held.meta.id)?;
+            }
+        }
+        for id in self.retain.surplus(&self.store.list()?, now_unix_ms) {
+            if self.held(id).is_none() {
+                self.store.delete(id)?;
             }
         }
         Ok(())
@@ -378,4 +391,38 @@ fn remove_checkpoint(dir: &Path, checkpoint: &Path, id: Uuid) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use odgm_storage::data::memory::MemoryData;
+    use odgm_storage::snapshot::{MemorySnapshots, SnapshotOptions};
+
+    use super::*;
+
+    fn take(set: &Arc<SnapshotSet>, index: u64) -> Uuid {
+        let position = Some(LogPosition { term: 1, index });
+        let meta = SnapshotMeta { id: Uuid::from_u128(index.into()), position, membership: Bytes::new() };
+        set.freeze(meta).unwrap().finish(Duration::from_secs(index), index).unwrap().meta.id
+    }
+
+    #[test]
+    fn superseded_files_stay_for_their_readers_and_then_as_long_as_they_are_to_be_retained() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = ReplicaData::Exported(Arc::new(MemoryData::new(1 << 20)));
+        let store: Arc<dyn RaftSnapshotStorage> = MemorySnapshots::new(SnapshotOptions::default()).unwrap();
+        let retain = RetainPolicy::Latest { count: 2 };
+        let set = SnapshotSet::open(dir.path().to_owned(), data, store.clone(), retain).unwrap();
+        let set = Arc::new(set);
+        let taken: Vec<Uuid> = (1..5).map(|index| take(&set, index)).collect();
+        let kept = || store.list().unwrap().into_iter().map(|info| info.meta.id).collect::<Vec<_>>();
+        set.sweep(Duration::from_secs(10), 10).unwrap();
+        assert_eq!(kept(), taken);
+        set.read_stored(taken[0], 0, 1, Duration::from_secs(50)).unwrap();
+        set.sweep(Duration::from_secs(70), 70).unwrap();
+        assert_eq!(kept(), [taken[0], taken[2], taken[3]]);
+        set.sweep(Duration::from_secs(200), 200).unwrap();
+        assert_eq!(kept(), taken[2..]);
+        assert_eq!(set.current().unwrap().id, taken[3]);
+    }
 }

@@ -9,8 +9,8 @@ use odgm_storage::disk::RealDisk;
 use odgm_storage::log::{
     AppendLog, AppendOnlyLogStorage, FjallLog, FjallLogOptions, GroupId, LogOptions, LogPosition, MemoryLog,
 };
-use odgm_storage::snapshot::SnapshotOptions;
 use odgm_storage::snapshot::file::FileSnapshots;
+use odgm_storage::snapshot::{RetainPolicy, SnapshotOptions};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft_rt::{AsyncRuntime, Instant};
@@ -75,7 +75,15 @@ impl StoreBuilder<Types<Rt>, Log<Rt>, StateMachine<Rt>, Guard> for Builder {
         };
         let snapshots =
             FileSnapshots::open(disk, &dir.path().join("snapshots"), SnapshotOptions::default()).unwrap();
-        let set = Arc::new(SnapshotSet::open(dir.path().join("checkpoints"), data, snapshots).unwrap());
+        let set = Arc::new(
+            SnapshotSet::open(
+                dir.path().join("checkpoints"),
+                data,
+                snapshots,
+                RetainPolicy::Latest { count: 1 },
+            )
+            .unwrap(),
+        );
         let state = Arc::new(ReplicaState::open(set, Growth::new(u64::MAX, u64::MAX)).unwrap());
         let machine = StateMachine::new(state, Arc::new(|_| {}), <Rt as AsyncRuntime>::Instant::now());
         // The suite purges logs whose entries were never applied.

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use super::Invariant;
 use crate::sim::watch::{Facts, Seen, Spot};
 
+/// The last index applied, and the hash of what it gave.
+type State = (Option<u64>, u64);
+
 #[derive(Debug, Default)]
 pub(super) struct Convergence {
-    states: BTreeMap<Spot, (Option<u64>, u64)>,
+    states: BTreeMap<Spot, State>,
 }
 
 impl Invariant for Convergence {
@@ -27,7 +30,7 @@ impl Invariant for Convergence {
     }
 
     fn end(&mut self, facts: &Facts) -> Result<(), String> {
-        let mut groups: BTreeMap<u64, Vec<(Spot, (Option<u64>, u64))>> = BTreeMap::new();
+        let mut groups: BTreeMap<u64, Vec<(Spot, State)>> = BTreeMap::new();
         for (spot, state) in &self.states {
             groups.entry(spot.group).or_default().push((*spot, *state));
         }

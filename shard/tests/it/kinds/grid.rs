@@ -16,8 +16,8 @@ use odgm_shard::state::Change;
 use odgm_storage::data::memory::MemoryData;
 use odgm_storage::disk::RealDisk;
 use odgm_storage::log::{AppendOnlyLogStorage, MemoryLog};
-use odgm_storage::snapshot::SnapshotOptions;
 use odgm_storage::snapshot::file::FileSnapshots;
+use odgm_storage::snapshot::{RetainPolicy, SnapshotOptions};
 use odgm_transport::Session;
 use odgm_transport::link::{Incoming, LinkOptions, Links, PeerId};
 use odgm_transport::sim::SimNetwork;
@@ -132,6 +132,7 @@ impl Grid {
             replica: ReplicaId(node),
             log: stores.log.group(odgm_storage::log::GroupId(GROUP.0)).unwrap(),
             snapshots: FileSnapshots::open(disk, &path("snapshots"), SnapshotOptions::default()).unwrap(),
+            retain: RetainPolicy::Latest { count: 1 },
             data: stores.data.clone(),
             dir: path("checkpoints"),
             sink: Arc::new(move |changes| told.lock().unwrap().extend(changes)),

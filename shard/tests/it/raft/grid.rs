@@ -18,8 +18,8 @@ use odgm_storage::data::fjall::FjallEngine;
 use odgm_storage::data::memory::MemoryData;
 use odgm_storage::disk::RealDisk;
 use odgm_storage::log::{AppendLog, AppendOnlyLogStorage, LogOptions, MemoryLog};
-use odgm_storage::snapshot::SnapshotOptions;
 use odgm_storage::snapshot::file::FileSnapshots;
+use odgm_storage::snapshot::{RetainPolicy, SnapshotOptions};
 use odgm_transport::link::{Incoming, LinkOptions, Links, PeerId};
 use odgm_transport::sim::SimNetwork;
 use odgm_transport::timer::TokioTimer;
@@ -127,6 +127,7 @@ impl Grid {
             replica: ReplicaId(replica),
             log: log.group(odgm_storage::log::GroupId(GROUP.0)).unwrap(),
             snapshots,
+            retain: RetainPolicy::Latest { count: 1 },
             data: data.clone(),
             dir: checkpoints,
             sink: Arc::new(move |changes| {

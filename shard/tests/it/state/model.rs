@@ -372,7 +372,6 @@ proptest! {
         let mut table = ObjectTable::open(storage()).unwrap();
         let mut model = Model::default();
         let mut changes = Vec::new();
-        let mut retain = Settings::default().history;
         for ((position, input), (command, _)) in inputs(&commands).into_iter().zip(&commands) {
             let Input::Batch(batch) = &input else { unreachable!() };
             model.log_time = model.log_time.max(batch.time);
@@ -380,11 +379,9 @@ proptest! {
             let real = &applied.outcomes[0][0];
             prop_assert_eq!(told(real), model.run(command, real, WINDOW_MS), "{:?}", command);
             changes.extend(applied.changes);
-            if let Operation::Upkeep(Upkeep::Configure(settings)) = &command.operation {
-                retain = settings.history;
-            }
             let view = table.view();
             let bounds = view.history().unwrap();
+            let retain = view.settings().unwrap().history;
             let kept: Vec<_> = view
                 .changes(bounds.oldest, u64::MAX, Direction::Forward)
                 .collect::<Result<_, _>>()

@@ -60,6 +60,10 @@ impl AppendOnlyLogStorage for WatchedLog {
         self.inner.poisoned()
     }
 
+    fn was_closed_cleanly(&self) -> Option<bool> {
+        self.inner.was_closed_cleanly()
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.inner.disk_bytes()
     }

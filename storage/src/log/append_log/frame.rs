@@ -1,22 +1,23 @@
-//! The bytes of segment headers, frames and records. docs/formats/log.md draws them.
+//! The bytes of segment headers and frames. docs/formats/log.md draws them.
 //!
 //! Pure: bytes in, structures out. All integers are little-endian, all checksums xxh3.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::log::{EntryKind, GroupId, LogEntry, LogPosition};
+use super::record;
+use crate::log::GroupId;
 
 /// Frames begin at multiples of this, and so do segment headers end.
 pub(super) const BLOCK: usize = 512;
-/// Header of a frame before its groups.
+/// Header of a frame before its slots.
 pub(super) const FRAME_HEADER: usize = 96;
-/// Header of a record before its payload.
-pub(super) const RECORD_HEADER: usize = 36;
+/// A slot: a group and a term.
+const SLOT: usize = 16;
 /// The format written and read.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"odgm-log";
-const FRAME_MAGIC: [u8; 8] = *b"odgmfrm1";
+const FRAME_MAGIC: [u8; 8] = *b"odgmfrm2";
 
 /// Flag: written by `close`, nothing was written after it.
 pub(super) const CLOSED: u32 = 1;
@@ -80,6 +81,59 @@ impl SegmentHeader {
     }
 }
 
+/// A group and the term of its entries in a frame; what is no entry of a log stands under term 0 or that of
+/// its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot {
+    pub group: GroupId,
+    pub term: u64,
+}
+
+impl Slot {
+    fn encode(self) -> [u8; SLOT] {
+        let mut bytes = [0; SLOT];
+        bytes[..8].copy_from_slice(&self.group.0.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.term.to_le_bytes());
+        bytes
+    }
+
+    /// `bytes` are as many as [`SLOT`] says.
+    fn decode(bytes: &[u8]) -> Slot {
+        Slot { group: GroupId(u64_at(bytes, 0)), term: u64_at(bytes, 8) }
+    }
+
+    /// Enters the checksum of each record, which so cannot pass for one of another group or term.
+    pub(super) fn tie(self) -> u64 {
+        xxh3_64(&self.encode())
+    }
+}
+
+/// The checksum of a frame's records: of their own checksums in full, so that no byte is read twice.
+#[derive(Debug, Default)]
+pub(super) struct BodySum(Vec<u8>);
+
+impl BodySum {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn add(&mut self, record: u64) {
+        self.0.extend_from_slice(&record.to_le_bytes());
+    }
+
+    pub(super) fn checksum(&self) -> u64 {
+        xxh3_64(&self.0)
+    }
+}
+
+/// A record that was verified: whose it is and where it stands in the segment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed<'a> {
+    pub slot: Slot,
+    pub offset: usize,
+    pub bytes: &'a [u8],
+}
+
 /// The header of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FrameHeader {
@@ -91,33 +145,41 @@ pub(super) struct FrameHeader {
     pub durable: Place,
     /// The oldest segment that was still needed.
     pub oldest: u64,
+    /// Of the checksums of all records.
     pub body_checksum: u64,
     pub body_bytes: u32,
     pub flags: u32,
-    pub groups: Vec<GroupId>,
+    /// What the records name by its number, rising.
+    pub slots: Vec<Slot>,
     /// Of this header: it names the frame.
     pub checksum: u64,
 }
 
 impl FrameHeader {
-    pub(super) fn header_bytes(groups: usize) -> usize {
-        FRAME_HEADER + 8 * groups
+    pub(super) fn header_bytes(slots: usize) -> usize {
+        FRAME_HEADER + SLOT * slots
     }
 
     /// Bytes on disk of a frame.
-    pub(super) fn frame_bytes(groups: usize, body: usize) -> usize {
-        (Self::header_bytes(groups) + body).next_multiple_of(BLOCK)
+    pub(super) fn frame_bytes(slots: usize, body: usize) -> usize {
+        (Self::header_bytes(slots) + body).next_multiple_of(BLOCK)
+    }
+
+    /// The groups of its records, rising.
+    pub(super) fn groups(&self) -> Vec<GroupId> {
+        let mut groups: Vec<GroupId> = self.slots.iter().map(|slot| slot.group).collect();
+        groups.dedup();
+        groups
     }
 
     /// Where the next frame begins.
     pub(super) fn end(&self) -> u64 {
-        self.place.offset + Self::frame_bytes(self.groups.len(), self.body_bytes as usize) as u64
+        self.place.offset + Self::frame_bytes(self.slots.len(), self.body_bytes as usize) as u64
     }
 
     /// Fills the beginning of `frame`, whose body is in place, and says the checksum.
     pub(super) fn seal(&mut self, frame: &mut [u8]) -> u64 {
-        let header = Self::header_bytes(self.groups.len());
-        self.body_checksum = xxh3_64(&frame[header..header + self.body_bytes as usize]);
+        let header = Self::header_bytes(self.slots.len());
         frame[..8].copy_from_slice(&FRAME_MAGIC);
         let words = [
             self.nonce,
@@ -134,12 +196,12 @@ impl FrameHeader {
         }
         frame[80..84].copy_from_slice(&self.body_bytes.to_le_bytes());
         frame[84..88].copy_from_slice(&self.flags.to_le_bytes());
-        let groups = u32::try_from(self.groups.len()).expect("a frame has fewer groups than bytes");
-        frame[88..92].copy_from_slice(&groups.to_le_bytes());
+        let slots = u32::try_from(self.slots.len()).expect("a frame has fewer slots than bytes");
+        frame[88..92].copy_from_slice(&slots.to_le_bytes());
         frame[92..96].fill(0);
-        for (n, group) in self.groups.iter().enumerate() {
-            let at = FRAME_HEADER + 8 * n;
-            frame[at..at + 8].copy_from_slice(&group.0.to_le_bytes());
+        for (n, slot) in self.slots.iter().enumerate() {
+            let at = FRAME_HEADER + SLOT * n;
+            frame[at..at + SLOT].copy_from_slice(&slot.encode());
         }
         self.checksum = xxh3_64(&frame[16..header]);
         frame[8..16].copy_from_slice(&self.checksum.to_le_bytes());
@@ -154,15 +216,15 @@ impl FrameHeader {
         if bytes.len() < FRAME_HEADER || bytes[..8] != FRAME_MAGIC {
             return None;
         }
-        let groups = u32_at(bytes, 88) as usize;
-        let header = bytes.get(..FRAME_HEADER.checked_add(groups.checked_mul(8)?)?)?;
+        let slots = u32_at(bytes, 88) as usize;
+        let header = bytes.get(..FRAME_HEADER.checked_add(slots.checked_mul(SLOT)?)?)?;
         let checksum = u64_at(header, 8);
         if xxh3_64(&header[16..]) != checksum || u64_at(header, 16) != nonce {
             return None;
         }
         let found = Place { sequence: u64_at(header, 24), offset: u64_at(header, 32) };
         let body_bytes = u32_at(header, 80);
-        if found != place || Self::frame_bytes(groups, body_bytes as usize) > bytes.len() {
+        if found != place || Self::frame_bytes(slots, body_bytes as usize) > bytes.len() {
             return None;
         }
         Some(FrameHeader {
@@ -174,16 +236,25 @@ impl FrameHeader {
             body_checksum: u64_at(header, 72),
             body_bytes,
             flags: u32_at(header, 84),
-            groups: (0..groups).map(|n| GroupId(u64_at(header, FRAME_HEADER + 8 * n))).collect(),
+            slots: header[FRAME_HEADER..].chunks_exact(SLOT).map(Slot::decode).collect(),
             checksum,
         })
     }
 
-    /// The records, when their checksum holds.
-    pub(super) fn body<'a>(&self, segment: &'a [u8]) -> Option<&'a [u8]> {
-        let at = self.body_offset();
-        let body = segment.get(at..at + self.body_bytes as usize)?;
-        (xxh3_64(body) == self.body_checksum).then_some(body)
+    /// The records, when all their checksums hold and they are those that were written.
+    pub(super) fn records<'a>(&self, segment: &'a [u8]) -> Option<Vec<Placed<'a>>> {
+        let mut offset = self.body_offset();
+        let mut rest = segment.get(offset..offset + self.body_bytes as usize)?;
+        let (mut sums, mut records) = (BodySum::default(), Vec::new());
+        while !rest.is_empty() {
+            let slot = *self.slots.get(record::slot_of(rest)?)?;
+            let (sum, len) = record::verified(rest, slot.tie())?;
+            sums.add(sum);
+            records.push(Placed { slot, offset, bytes: &rest[..len] });
+            offset += len;
+            rest = &rest[len..];
+        }
+        (sums.checksum() == self.body_checksum).then_some(records)
     }
 
     /// Where the bytes between the records and the next frame stop being zero, if they do.
@@ -195,124 +266,25 @@ impl FrameHeader {
 
     /// Where the records begin in the segment.
     pub(super) fn body_offset(&self) -> usize {
-        self.place.offset as usize + Self::header_bytes(self.groups.len())
-    }
-}
-
-/// What a record says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum RecordKind {
-    Entry = 1,
-    /// An entry that was moved here so that an old segment could be freed.
-    Moved = 2,
-    Vote = 3,
-    /// All entries above the index go; with flag 1 all of them.
-    Truncate = 4,
-    Purge = 5,
-    /// With flag 1: nothing is committed.
-    Committed = 6,
-    Remove = 7,
-}
-
-/// A record; the payload is borrowed from the frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record<'a> {
-    pub kind: RecordKind,
-    /// Entry kind, or the flag of the record.
-    pub detail: u8,
-    pub group: GroupId,
-    pub position: LogPosition,
-    pub payload: &'a [u8],
-}
-
-/// Why bytes are no record.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum BadRecord {
-    Bytes,
-    Kind(u8),
-}
-
-pub(super) fn record_bytes(payload: usize) -> usize {
-    RECORD_HEADER + payload
-}
-
-impl<'a> Record<'a> {
-    pub(super) fn encode(&self, into: &mut Vec<u8>) {
-        let start = into.len();
-        let len = u32::try_from(self.payload.len()).expect("a record fits into a segment");
-        into.extend_from_slice(&len.to_le_bytes());
-        into.extend_from_slice(&[0; 4]);
-        into.extend_from_slice(&self.group.0.to_le_bytes());
-        into.extend_from_slice(&self.position.term.to_le_bytes());
-        into.extend_from_slice(&self.position.index.to_le_bytes());
-        into.extend_from_slice(&[self.kind as u8, self.detail, 0, 0]);
-        into.extend_from_slice(self.payload);
-        let checksum = short_checksum(&into[start + 8..]);
-        into[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
-    }
-
-    /// Reads the record at the beginning of `bytes` and says how long it is.
-    pub(super) fn decode(bytes: &'a [u8]) -> Result<(Record<'a>, usize), BadRecord> {
-        if bytes.len() < RECORD_HEADER {
-            return Err(BadRecord::Bytes);
-        }
-        let end = RECORD_HEADER + u32_at(bytes, 0) as usize;
-        let record = bytes.get(..end).ok_or(BadRecord::Bytes)?;
-        if short_checksum(&record[8..]) != u32_at(record, 4) {
-            return Err(BadRecord::Bytes);
-        }
-        let kind = match record[32] {
-            1 => RecordKind::Entry,
-            2 => RecordKind::Moved,
-            3 => RecordKind::Vote,
-            4 => RecordKind::Truncate,
-            5 => RecordKind::Purge,
-            6 => RecordKind::Committed,
-            7 => RecordKind::Remove,
-            other => return Err(BadRecord::Kind(other)),
-        };
-        let record = Record {
-            kind,
-            detail: record[33],
-            group: GroupId(u64_at(record, 8)),
-            position: LogPosition { term: u64_at(record, 16), index: u64_at(record, 24) },
-            payload: &record[RECORD_HEADER..],
-        };
-        Ok((record, end))
-    }
-
-    pub(super) fn of_entry(kind: RecordKind, group: GroupId, entry: &'a LogEntry) -> Record<'a> {
-        Record { kind, detail: entry.kind as u8, group, position: entry.position, payload: &entry.payload }
-    }
-}
-
-/// The low half: a single record is also covered by its frame.
-fn short_checksum(bytes: &[u8]) -> u32 {
-    (xxh3_64(bytes) & u64::from(u32::MAX)) as u32
-}
-
-/// The entry kind of a record's detail.
-pub(super) fn entry_kind(detail: u8) -> Option<EntryKind> {
-    match detail {
-        0 => Some(EntryKind::Normal),
-        1 => Some(EntryKind::Membership),
-        2 => Some(EntryKind::Blank),
-        _ => None,
+        self.place.offset as usize + Self::header_bytes(self.slots.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::{Record, RecordKind};
     use super::*;
 
     fn frame() -> Vec<u8> {
-        let groups = vec![GroupId(1), GroupId(u64::MAX)];
-        let mut bytes = vec![0; FrameHeader::header_bytes(groups.len())];
+        let slots =
+            vec![Slot { group: GroupId(1), term: 3 }, Slot { group: GroupId(u64::MAX), term: u64::MAX }];
+        let mut bytes = vec![0; FrameHeader::header_bytes(slots.len())];
         let start = bytes.len();
-        let position = LogPosition { term: 3, index: 7 };
-        Record { kind: RecordKind::Entry, detail: 2, group: GroupId(1), position, payload: b"payload" }
-            .encode(&mut bytes);
+        let mut sums = BodySum::default();
+        for (number, slot) in slots.iter().enumerate() {
+            let record = Record { kind: RecordKind::Entry, detail: 2, index: 7, payload: b"payload" };
+            sums.add(record.encode(number, slot.tie(), &mut bytes));
+        }
         let body_bytes = (bytes.len() - start) as u32;
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
         let mut header = FrameHeader {
@@ -321,22 +293,24 @@ mod tests {
             previous: 11,
             durable: Place { sequence: 8, offset: 1024 },
             oldest: 5,
-            body_checksum: 0,
+            body_checksum: sums.checksum(),
             body_bytes,
             flags: CLOSED,
-            groups,
+            slots,
             checksum: 0,
         };
         header.seal(&mut bytes);
-        assert_eq!(FrameHeader::decode(&bytes, header.nonce, header.place), Some(header));
+        let found = FrameHeader::decode(&bytes, header.nonce, header.place);
+        assert_eq!(found.as_ref(), Some(&header));
+        assert!(header.records(&bytes).is_some());
         bytes
     }
 
     #[test]
-    fn the_bytes_of_format_1_never_change() {
+    fn the_bytes_of_format_2_never_change() {
         let segment = SegmentHeader { sequence: 3, nonce: 4, bytes: 16384 }.encode();
         let found = (xxh3_64(&segment), xxh3_64(&frame()));
-        assert_eq!(found, (0xcbe3_fca8_fb49_fecf, 0x29e4_ea17_3c6b_a50e), "{found:#x?}");
+        assert_eq!(found, (0x8281_464e_0621_7fac, 0x8317_8764_7818_b6e9), "{found:#x?}");
     }
 
     #[test]
@@ -346,20 +320,24 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_segment_format_or_record_kind_is_named() {
+    fn no_flipped_bit_of_a_frame_passes() {
+        let bytes = frame();
+        let place = Place { sequence: 9, offset: 0 };
+        let header = FrameHeader::decode(&bytes, 0x0102_0304_0506_0708, place).unwrap();
+        for bit in 0..8 * (header.body_offset() + header.body_bytes as usize) {
+            let mut spoiled = bytes.clone();
+            spoiled[bit / 8] ^= 1 << (bit % 8);
+            let found = FrameHeader::decode(&spoiled, header.nonce, place);
+            assert!(found.is_none_or(|found| found.records(&spoiled).is_none()), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_segment_format_is_named() {
         let mut segment = SegmentHeader { sequence: 3, nonce: 4, bytes: 16384 }.encode();
-        segment[8] = 2;
+        segment[8] = 1;
         let checksum = xxh3_64(&segment[..BLOCK - 8]);
         segment[BLOCK - 8..].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&segment), Err(BadSegment::Version(2)));
-
-        let mut record = Vec::new();
-        let position = LogPosition { term: 0, index: 0 };
-        Record { kind: RecordKind::Vote, detail: 0, group: GroupId(1), position, payload: b"v" }
-            .encode(&mut record);
-        record[32] = 99;
-        let checksum = short_checksum(&record[8..]);
-        record[4..8].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(Record::decode(&record), Err(BadRecord::Kind(99)));
+        assert_eq!(SegmentHeader::decode(&segment), Err(BadSegment::Version(1)));
     }
 }

@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::frame::{Place, RECORD_HEADER};
+use super::frame::Place;
+use super::record::RECORD_HEADER;
 use crate::log::window::{Whereabouts, Window};
 use crate::log::{GroupId, LogPosition};
 

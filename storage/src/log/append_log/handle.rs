@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::core::Core;
 use super::group::Group;
 use super::queue::{Change, Queued};
-use super::{frame, reader, writer};
+use super::{frame, reader, record, writer};
 use crate::log::window::{check_truncates, cost};
 use crate::log::{Durable, LogEntry, LogPosition, LogState, LogStatistics, RaftLogStorage};
 use crate::{Error, Result};
@@ -28,9 +28,13 @@ impl GroupLog {
     fn item(&self, change: Change, durable: Option<Durable>) -> Result<Queued> {
         let item = Queued::new(Some(Arc::clone(&self.group)), change, durable);
         let room = self.core.options.segment_bytes - writer::MARK_ROOM - frame::BLOCK as u64;
-        let limit = room - frame::FrameHeader::frame_bytes(1, 0) as u64;
+        let limit = room - frame::FrameHeader::frame_bytes(item.slots, 0).min(room as usize) as u64;
         if item.bytes as u64 > limit {
             return Err(Error::TooLarge { what: "an append or vote", found: item.bytes as u64, limit });
+        }
+        if item.slots > record::SLOTS {
+            let (found, limit) = (item.slots as u64, record::SLOTS as u64);
+            return Err(Error::TooLarge { what: "the terms of an append", found, limit });
         }
         Ok(item)
     }

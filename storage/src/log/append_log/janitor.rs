@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
-use super::frame::record_bytes;
 use super::group::{EntryPlace, EntryRef, Group, GroupState};
 use super::queue::{Change, Queued};
 use super::reader;
+use super::record::record_bytes;
 use super::writer::MARK_ROOM;
 use crate::log::window::Whereabouts;
 use crate::log::{LogEntry, LogPosition};

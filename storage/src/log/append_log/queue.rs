@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::record_bytes;
 use super::group::{EntryPlace, Group};
+use super::record::record_bytes;
 use crate::log::{Durable, GroupId, LogEntry, LogPosition};
 
 /// A change on its way to the disk.
@@ -22,8 +22,10 @@ pub(super) enum Change {
     Vote(Bytes),
     Truncate(Option<u64>),
     Purge(LogPosition),
-    /// The committed position that the group has when this is written.
+    /// The committed position that the group has when this is written: then it becomes the next.
     Committed,
+    /// The committed position as it is written.
+    CommittedAt(Option<LogPosition>),
     Remove,
     /// Everything before it is to be durable.
     Sync,
@@ -40,6 +42,8 @@ pub(super) struct Queued {
     pub durable: Option<Durable>,
     /// Bytes of its records.
     pub bytes: usize,
+    /// How many slots of a frame its records may take.
+    pub slots: usize,
 }
 
 impl std::fmt::Debug for Queued {
@@ -53,8 +57,8 @@ impl std::fmt::Debug for Queued {
 
 impl Queued {
     pub(super) fn new(group: Option<Arc<Group>>, change: Change, durable: Option<Durable>) -> Self {
-        let bytes = change.bytes();
-        Queued { group, change, durable, bytes }
+        let (bytes, slots) = (change.bytes(), change.terms().len());
+        Queued { group, change, durable, bytes, slots }
     }
 
     pub(super) fn id(&self) -> Option<GroupId> {
@@ -68,15 +72,43 @@ impl Change {
             Change::Append { entries, .. } => entries.iter().map(|e| record_bytes(e.payload.len())).sum(),
             Change::Move { entries } => entries.iter().map(|(e, _)| record_bytes(e.payload.len())).sum(),
             Change::Vote(vote) => record_bytes(vote.len()),
-            Change::Truncate(_) | Change::Purge(_) | Change::Committed | Change::Remove => record_bytes(0),
+            Change::Truncate(_)
+            | Change::Purge(_)
+            | Change::Committed
+            | Change::CommittedAt(_)
+            | Change::Remove => record_bytes(0),
             Change::Sync | Change::Oldest(_) | Change::Close => 0,
+        }
+    }
+
+    /// The terms of its records, those that follow each other once; none for what has no record.
+    pub(super) fn terms(&self) -> Vec<u64> {
+        fn runs(of: impl Iterator<Item = u64>) -> Vec<u64> {
+            let mut terms = Vec::new();
+            for term in of {
+                if terms.last() != Some(&term) {
+                    terms.push(term);
+                }
+            }
+            terms
+        }
+        match self {
+            Change::Append { entries, .. } => runs(entries.iter().map(|entry| entry.position.term)),
+            Change::Move { entries } => runs(entries.iter().map(|(entry, _)| entry.position.term)),
+            Change::Purge(position) | Change::CommittedAt(Some(position)) => vec![position.term],
+            Change::Sync | Change::Oldest(_) | Change::Close => Vec::new(),
+            Change::Vote(_)
+            | Change::Truncate(_)
+            | Change::Committed
+            | Change::CommittedAt(None)
+            | Change::Remove => vec![0],
         }
     }
 
     /// Whether it waits for the disk whatever the policy says.
     pub(super) fn always_synced(&self) -> bool {
         match self {
-            Change::Append { .. } | Change::Purge(_) | Change::Committed => false,
+            Change::Append { .. } | Change::Purge(_) | Change::Committed | Change::CommittedAt(_) => false,
             Change::Move { .. }
             | Change::Vote(_)
             | Change::Truncate(_)
@@ -89,7 +121,7 @@ impl Change {
 
     /// Whether it can wait until something else is written.
     pub(super) fn lazy(&self) -> bool {
-        matches!(self, Change::Purge(_) | Change::Committed)
+        matches!(self, Change::Purge(_) | Change::Committed | Change::CommittedAt(_))
     }
 }
 

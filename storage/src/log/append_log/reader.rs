@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::core::Core;
-use super::frame::{Record, RecordKind, record_bytes};
+use super::frame::Slot;
 use super::group::{EntryPlace, EntryRef, Group};
+use super::record::{Record, RecordKind, record_bytes, verified};
 use super::segments::Segment;
 use crate::log::window::Whereabouts;
 use crate::log::{GroupId, LogEntry, LogPosition};
@@ -129,12 +130,15 @@ fn decode(
 ) -> Result<LogEntry> {
     let offset = place(entry).map_or(start, |at| at.offset as usize);
     let from = offset - start;
-    let found = span.get(from..).and_then(|bytes| Record::decode(bytes).ok());
+    let tie = Slot { group, term: position.term }.tie();
+    let found = span.get(from..).and_then(|bytes| {
+        let (_, len) = verified(bytes, tie)?;
+        Record::decode(&bytes[..len]).ok().map(|record| (record, len))
+    });
     match found {
         Some((record, end))
             if matches!(record.kind, RecordKind::Entry | RecordKind::Moved)
-                && record.group == group
-                && record.position == position =>
+                && record.index == position.index =>
         {
             let payload = span.slice(from + end - record.payload.len()..from + end);
             Ok(LogEntry { position, kind: entry.kind, payload })

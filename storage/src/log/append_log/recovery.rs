@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::{BLOCK, BadRecord, CLOSED, FrameHeader, Place, Record, RecordKind, VERSION, entry_kind};
+use super::frame::{BLOCK, CLOSED, FrameHeader, Place, Placed, VERSION};
 use super::group::{EntryPlace, EntryRef, GroupState};
+use super::record::{Record, RecordKind, UnknownKind, entry_kind};
 use super::segments::{Found, Segment, open_segment};
 use crate::disk::Disk;
 use crate::log::window::{Whereabouts, Window};
@@ -119,9 +120,9 @@ impl Scan<'_> {
             if !self.follows(&frame) {
                 break;
             }
-            match frame.body(bytes) {
-                Some(body) => {
-                    self.take(segment, &frame, body)?;
+            match frame.records(bytes) {
+                Some(records) => {
+                    self.take(segment, records)?;
                     self.check_padding(segment, &frame, bytes);
                 }
                 None => {
@@ -198,38 +199,29 @@ impl Scan<'_> {
     }
 
     fn damage(&mut self, segment: &Segment, frame: &FrameHeader) {
-        let groups: Vec<String> = frame.groups.iter().map(|group| group.0.to_string()).collect();
-        let what = format!("frame, groups: {}", groups.join(", "));
+        let names: Vec<String> = frame.groups().iter().map(|group| group.0.to_string()).collect();
+        let what = format!("frame, groups: {}", names.join(", "));
         let error = Error::Corrupt { path: segment.path.clone(), offset: frame.place.offset, what };
         tracing::error!(%error, "acknowledged log entries are damaged");
-        for group in &frame.groups {
-            self.out.damaged.entry(*group).or_insert_with(|| error.clone());
+        for group in frame.groups() {
+            self.out.damaged.entry(group).or_insert_with(|| error.clone());
         }
     }
 
-    fn take(&mut self, segment: &Segment, frame: &FrameHeader, mut body: &[u8]) -> Result<()> {
-        let mut offset = frame.body_offset();
-        while !body.is_empty() {
-            let (record, len) = Record::decode(body).map_err(|bad| match bad {
-                BadRecord::Bytes => unreadable(
-                    segment.path.clone(),
-                    Place { sequence: segment.sequence, offset: offset as u64 },
-                ),
-                BadRecord::Kind(kind) => Error::Format {
-                    path: segment.path.clone(),
-                    found: format!("{VERSION}, record kind {kind}"),
-                    supported: format!("{VERSION}, record kinds 1 to 7"),
-                },
+    fn take(&mut self, segment: &Segment, records: Vec<Placed<'_>>) -> Result<()> {
+        for Placed { slot, offset, bytes } in records {
+            let record = Record::decode(bytes).map_err(|UnknownKind(kind)| Error::Format {
+                path: segment.path.clone(),
+                found: format!("{VERSION}, record kind {kind}"),
+                supported: format!("{VERSION}, record kinds 1 to 7"),
             })?;
             let place = EntryPlace { sequence: segment.sequence, offset: offset as u32 };
             if record.kind == RecordKind::Remove {
-                self.out.damaged.remove(&record.group);
-                self.replay.remove(&record.group);
+                self.out.damaged.remove(&slot.group);
+                self.replay.remove(&slot.group);
             } else {
-                self.replay.entry(record.group).or_default().take(&record, place);
+                self.replay.entry(slot.group).or_default().take(slot.term, &record, place);
             }
-            offset += len;
-            body = &body[len..];
         }
         Ok(())
     }
@@ -261,8 +253,9 @@ struct Replay {
 }
 
 impl Replay {
-    fn take(&mut self, record: &Record<'_>, place: EntryPlace) {
-        let index = record.position.index;
+    fn take(&mut self, term: u64, record: &Record<'_>, place: EntryPlace) {
+        let index = record.index;
+        let position = LogPosition { term, index };
         match record.kind {
             RecordKind::Entry | RecordKind::Moved => {
                 let purged = self.purged.is_some_and(|purged| index <= purged.index);
@@ -271,8 +264,7 @@ impl Replay {
                 {
                     let payload_bytes = record.payload.len() as u32;
                     let at = Whereabouts::At(place);
-                    self.entries
-                        .insert(index, EntryRef { term: record.position.term, kind, payload_bytes, at });
+                    self.entries.insert(index, EntryRef { term, kind, payload_bytes, at });
                 }
             }
             RecordKind::Vote => {
@@ -288,11 +280,11 @@ impl Replay {
             }
             RecordKind::Purge => {
                 self.entries = self.entries.split_off(&index.saturating_add(1));
-                self.purged = Some(record.position);
+                self.purged = Some(position);
                 self.state.purged_in = place.sequence;
             }
             RecordKind::Committed => {
-                self.state.committed = (record.detail == 0).then_some(record.position);
+                self.state.committed = (record.detail == 0).then_some(position);
                 self.state.committed_in = place.sequence;
             }
             RecordKind::Remove => {}

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
-use super::frame::{CLOSED, FrameHeader, Place, Record, RecordKind, record_bytes};
+use super::encoder::Records;
+use super::frame::{BodySum, CLOSED, FrameHeader, Place, Slot};
 use super::group::{EntryPlace, Group};
 use super::queue::{Change, Queued};
+use super::record::{SLOTS, record_bytes};
 use super::segments::Segment;
+use crate::log::Durable;
 use crate::log::options::SyncPolicy;
-use crate::log::{Durable, GroupId, LogPosition};
 use crate::{Error, Result};
 
 /// The end of a segment that only frames without records use, so that a full one can still be marked.
@@ -37,6 +39,7 @@ pub(super) struct Writer {
     backlog: VecDeque<Queued>,
     current: Vec<Queued>,
     frame: Vec<u8>,
+    sums: BodySum,
     /// Written entries that may leave the cache: a group and its last index of an append.
     evictable: VecDeque<(Arc<Group>, u64)>,
 }
@@ -71,6 +74,7 @@ impl Writer {
             backlog: VecDeque::new(),
             current: Vec::new(),
             frame: Vec::new(),
+            sums: BodySum::default(),
             evictable: VecDeque::new(),
         }
     }
@@ -125,12 +129,12 @@ impl Writer {
 
     /// How many waiting items go into the next frame.
     fn fitting(&self, policy: SyncPolicy) -> usize {
-        let (mut groups, mut body, mut waited_for) = (0, 0, false);
+        let (mut slots, mut body, mut waited_for) = (0, 0, false);
         for (n, item) in self.backlog.iter().enumerate() {
-            groups += usize::from(item.group.is_some());
+            slots += item.slots;
             body += item.bytes;
             let limit = if body == 0 { self.segment.bytes } else { self.segment.bytes - MARK_ROOM };
-            let full = self.offset + FrameHeader::frame_bytes(groups, body) as u64 > limit;
+            let full = self.offset + FrameHeader::frame_bytes(slots, body) as u64 > limit || slots > SLOTS;
             let alone = policy == SyncPolicy::Always && waited_for && item.durable.is_some();
             if full || alone || (n > 0 && body > FRAME_TARGET) {
                 return n;
@@ -173,20 +177,19 @@ impl Writer {
 
     /// Writes `current` as a frame and says where its records begin in the segment.
     fn write(&mut self, sync: bool) -> Result<u64> {
-        let mut groups: Vec<GroupId> = self.current.iter().filter_map(Queued::id).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        let header = FrameHeader::header_bytes(groups.len());
+        let slots = self.slots();
+        let header = FrameHeader::header_bytes(slots.len());
         self.frame.clear();
         self.frame.resize(header, 0);
+        self.sums.clear();
         let mut flags = 0;
+        let mut records = Records::new(&slots, &mut self.frame, &mut self.sums);
         for item in &self.current {
             match item.change {
                 Change::Close => flags |= CLOSED,
                 Change::Oldest(sequence) => self.oldest = self.oldest.max(sequence),
-                _ => {}
+                _ => records.encode(item),
             }
-            encode(item, &mut self.frame);
         }
         let body_bytes = u32::try_from(self.frame.len() - header).expect("a frame fits into a segment");
         self.frame.resize(self.frame.len().next_multiple_of(super::frame::BLOCK), 0);
@@ -196,10 +199,10 @@ impl Writer {
             previous: self.previous,
             durable: self.durable,
             oldest: self.oldest,
-            body_checksum: 0,
+            body_checksum: self.sums.checksum(),
             body_bytes,
             flags,
-            groups,
+            slots,
             checksum: 0,
         };
         self.previous = sealed.seal(&mut self.frame);
@@ -211,6 +214,23 @@ impl Writer {
             self.sync()?;
         }
         Ok(sealed.place.offset + header as u64)
+    }
+
+    /// What the records of `current` belong to; fixes the committed positions that they say.
+    fn slots(&mut self) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        for item in &mut self.current {
+            let Some(group) = &item.group else { continue };
+            if matches!(item.change, Change::Committed) {
+                let mut state = group.lock();
+                state.committed_queued = false;
+                item.change = Change::CommittedAt(state.committed);
+            }
+            slots.extend(item.change.terms().into_iter().map(|term| Slot { group: group.id, term }));
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        slots
     }
 
     /// Notes where the records of `current` stand, and takes their callbacks.
@@ -243,7 +263,7 @@ impl Writer {
                 }
                 Change::Vote(_) => state.vote_in = sequence,
                 Change::Purge(_) => state.purged_in = sequence,
-                Change::Committed => state.committed_in = sequence,
+                Change::Committed | Change::CommittedAt(_) => state.committed_in = sequence,
                 Change::Truncate(_) | Change::Remove | Change::Sync | Change::Oldest(_) | Change::Close => {}
             }
             at.offset += item.bytes as u64;
@@ -265,41 +285,6 @@ impl Writer {
             }
             self.evictable.pop_front();
         }
-    }
-}
-
-fn encode(item: &Queued, into: &mut Vec<u8>) {
-    let Some(group) = &item.group else { return };
-    let nowhere = LogPosition { term: 0, index: 0 };
-    let record =
-        |kind, detail, position, payload| Record { kind, detail, group: group.id, position, payload };
-    match &item.change {
-        Change::Append { entries, .. } => {
-            for entry in entries {
-                Record::of_entry(RecordKind::Entry, group.id, entry).encode(into);
-            }
-        }
-        Change::Move { entries } => {
-            for (entry, _) in entries {
-                Record::of_entry(RecordKind::Moved, group.id, entry).encode(into);
-            }
-        }
-        Change::Vote(vote) => record(RecordKind::Vote, 0, nowhere, vote).encode(into),
-        Change::Truncate(last) => {
-            let position = LogPosition { term: 0, index: last.unwrap_or(0) };
-            record(RecordKind::Truncate, u8::from(last.is_none()), position, &[]).encode(into);
-        }
-        Change::Purge(upto) => record(RecordKind::Purge, 0, *upto, &[]).encode(into),
-        Change::Committed => {
-            let mut state = group.lock();
-            state.committed_queued = false;
-            let committed = state.committed;
-            drop(state);
-            let detail = u8::from(committed.is_none());
-            record(RecordKind::Committed, detail, committed.unwrap_or(nowhere), &[]).encode(into);
-        }
-        Change::Remove => record(RecordKind::Remove, 0, nowhere, &[]).encode(into),
-        Change::Sync | Change::Oldest(_) | Change::Close => {}
     }
 }
 

@@ -93,6 +93,11 @@ impl ContentReader {
         Ok(self)
     }
 
+    /// What the manifest says of a file of so many bytes.
+    pub(super) fn info(&self, stored_bytes: u64) -> SnapshotInfo {
+        self.manifest.info(stored_bytes)
+    }
+
     /// Reads everything.
     pub(super) fn verify(mut self) -> Result<SnapshotInfo> {
         while self.next_frame()? {}
