@@ -47,7 +47,6 @@ pub(super) struct Edit<'a> {
 impl<'a> Edit<'a> {
     pub(super) fn new(
         view: &'a dyn DataView,
-        recent: &'a RecentHeads,
         counters: Counters,
         held: Held,
         derived: Derived,

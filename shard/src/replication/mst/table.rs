@@ -22,7 +22,6 @@ use crate::object::{ObjectKey, ReplicaId};
 use crate::runtime::ntp64;
 use crate::state::index::Held;
 use crate::state::layout::{self, Counters};
-use crate::state::recent::RecentHeads;
 use crate::state::table::Derived;
 use crate::state::view::{ViewSource, read_counters, read_held};
 use crate::state::{Change, Command, ObjectView, Outcome, Position};
@@ -64,8 +63,6 @@ pub struct MstTable {
     settings: Held,
     /// `None` after a call that failed half-way: read anew by the next one.
     derived: Option<Derived>,
-    /// Empty: merges come by key range, and few heads are met again.
-    recent: Arc<RecentHeads>,
     tree: Tree,
     agreed: Agreed,
     tombstones: u64,
@@ -104,7 +101,6 @@ impl MstTable {
             counters,
             settings,
             derived,
-            recent: Arc::default(),
             tree,
             agreed,
             tombstones,
@@ -194,8 +190,7 @@ impl MstTable {
         }
         let storage = self.storage.clone();
         let view = storage.view();
-        let recent = self.recent.clone();
-        let mut edit = self.edit(view.as_ref(), &recent)?;
+        let mut edit = self.edit(view.as_ref())?;
         edit.counters.log_time = now.max(self.clock());
         edit.counters.commit_time = edit.counters.commit_time.max(self.agreed.promised);
         let (mut written, mut slots) = (Written::default(), BTreeSet::new());
@@ -255,8 +250,7 @@ impl MstTable {
         }
         let storage = self.storage.clone();
         let view = storage.view();
-        let recent = self.recent.clone();
-        let mut edit = self.edit(view.as_ref(), &recent)?;
+        let mut edit = self.edit(view.as_ref())?;
         edit.counters.log_time = edit.counters.log_time.max(now);
         for entry in present {
             merged.taken += u64::from(edit.merge(entry)?);
@@ -296,8 +290,7 @@ impl MstTable {
         self.check()?;
         let storage = self.storage.clone();
         let view = storage.view();
-        let recent = self.recent.clone();
-        let mut edit = self.edit(view.as_ref(), &recent)?;
+        let mut edit = self.edit(view.as_ref())?;
         edit.counters.log_time = now.max(self.clock());
         let mut slots = BTreeSet::new();
         for key in keys {
@@ -477,12 +470,12 @@ impl MstTable {
         Ok(())
     }
 
-    fn edit<'a>(&mut self, view: &'a dyn DataView, recent: &'a RecentHeads) -> Result<Edit<'a>> {
+    fn edit<'a>(&mut self, view: &'a dyn DataView) -> Result<Edit<'a>> {
         let derived = match self.derived.take() {
             Some(derived) => derived,
             None => Derived::load(view, &self.counters)?,
         };
-        Ok(Edit::new(view, recent, self.counters, self.settings.clone(), derived, self.agreed.retired))
+        Ok(Edit::new(view, self.counters, self.settings.clone(), derived, self.agreed.retired))
     }
 
     /// Writes a batch of changes, and brings the tree after it.
