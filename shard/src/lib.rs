@@ -13,10 +13,14 @@ pub mod cluster;
 pub mod codec;
 pub mod error;
 pub mod object;
+pub mod planted;
 pub mod protocol;
+pub mod quantity;
 pub mod replication;
 pub mod runtime;
 pub mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod state;
 
 pub use error::{Error, Result};

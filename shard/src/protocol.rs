@@ -14,7 +14,10 @@ pub mod request;
 mod txn;
 
 pub use attachment::Attachment;
+pub use encode::{Encoded, encode_command};
 pub use keys::{CommandTarget, DataQuery, Keys, PartitionChunk, Plane, ShardAddress, partition_clock};
 pub use refusal::{Code, Effect, Refusal};
 pub use reply::{Answer, End, Voice};
-pub use request::{Body, CommandRequest, Consistency, ReadParameters, ReadRequest};
+pub use request::{
+    Body, CacheRequest, CommandRequest, Consistency, Find, ReadParameters, ReadRequest, ReplayRequest,
+};

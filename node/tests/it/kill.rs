@@ -6,12 +6,15 @@
 mod record;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use odgm_shard::client::GridClient;
 use odgm_shard::object::CollectionName;
+use odgm_shard::sim::history::Operation;
+use odgm_shard::sim::linearize::{Verdict, check};
 use tokio::task::JoinSet;
 
 use self::record::Record;
@@ -221,6 +224,7 @@ impl Round {
         let revisions = record.verify_revisions(self.shared.partitions);
         let totals = record.verify_increments();
         let swapped = record.verify_swaps();
+        self.verify_histories();
         for writer in self.writers.iter().take(self.nodes.count()) {
             let mut expected: Vec<_> =
                 self.writers.iter().flat_map(|writer| writer.existing()).map(str::to_owned).collect();
@@ -241,6 +245,19 @@ impl Round {
     }
 }
 
+impl Round {
+    /// What the clients saw of the objects that they share has an order that explains it.
+    fn verify_histories(&self) {
+        let mut histories: BTreeMap<String, Vec<Operation>> = BTreeMap::new();
+        for operation in self.writers.iter().flat_map(|writer| &writer.history) {
+            histories.entry(operation.object.clone()).or_default().push(operation.clone());
+        }
+        for (object, history) in histories {
+            assert_eq!(check(&history), Verdict::Linearizable, "{object}: {history:?}");
+        }
+    }
+}
+
 /// All objects, sorted, and each partition's revision.
 async fn list(client: &GridClient, collection: &CollectionName) -> (Vec<String>, Vec<u64>) {
     let mut lister = client.list(odgm_shard::client::Selected {
@@ -250,6 +267,7 @@ async fn list(client: &GridClient, collection: &CollectionName) -> (Vec<String>,
         values: false,
         consistency: odgm_shard::client::Consistency::Linearizable,
         page: 500,
+        find: None,
     });
     let (mut objects, mut revisions) = (Vec::new(), Vec::<u64>::new());
     while let Some(page) = lister.next_page().await.unwrap() {

@@ -3,6 +3,7 @@
 //! This folder is the only place that names openraft. What leaves it are the types of this crate; what is
 //! written to disk or sent has its own encoding, described in `docs/formats/raft.md`.
 
+mod clocks;
 mod encode;
 #[cfg(test)]
 mod golden;
@@ -26,7 +27,11 @@ mod suite;
 mod types;
 mod writes;
 
+#[cfg(feature = "sim")]
+pub(crate) use encode::decode_vote;
 pub use options::{RaftOptions, ReadMode};
 pub use router::{RAFT_MESSAGE, RaftRouter};
 pub use shard::{Progress, RaftParts, RaftShard};
 pub use snapshot::ReplicaData;
+#[cfg(feature = "sim")]
+pub(crate) use types::Vote;

@@ -118,6 +118,28 @@ impl SimDisk {
         self.state().fault = Some((call, fault));
     }
 
+    /// Lets no chosen call go wrong any more.
+    pub fn clear_fault(&self) {
+        self.state().fault = None;
+    }
+
+    /// Whether a [`Fault::PowerLoss`] has struck: nothing works until [`SimDisk::crash`].
+    pub fn is_dark(&self) -> bool {
+        self.state().dark
+    }
+
+    /// Bytes that all files together have now.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used()
+    }
+
+    /// Bytes that were written and not synced.
+    pub fn unsynced_bytes(&self) -> u64 {
+        let state = self.state();
+        let pending = state.inodes.values().flat_map(|inode| &inode.pending);
+        pending.map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+
     /// Bytes that all files together may have.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;

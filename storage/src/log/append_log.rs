@@ -132,10 +132,12 @@ impl AppendLog {
         }
         let lock = disk.lock(&dir.join(LOCK))?;
         let found = segments::find(&*disk, dir)?;
-        let Recovered { groups, damaged, blemishes, used, unused, end, previous, oldest, closed } =
+        let Recovered { groups, damaged, blemishes, used, unused, end, durable, previous, oldest, closed } =
             recovery::recover(&*disk, &found)?;
-        // Whatever was read is acknowledged from now on.
+        // Whatever was read is acknowledged from now on. A sync that failed in an earlier process may have left
+        // bytes in the page cache that count as written and are on no disk: syncing them again does nothing.
         for segment in used.values() {
+            segment.write_again(durable, end)?;
             segment.file.sync_data()?;
         }
         let mut spares = found.spares;
@@ -158,8 +160,8 @@ impl AppendLog {
                 (fresh, frame::BLOCK as u64)
             }
         };
-        let durable = if new { Place::default() } else { end };
-        let writer = Writer::new(segment, offset, previous, durable, oldest.max(1));
+        let synced = if new { Place::default() } else { end };
+        let writer = Writer::new(segment, offset, previous, synced, oldest.max(1));
         let groups = groups.into_iter().map(|(id, state)| (id, Arc::new(Group::new(id, state)))).collect();
         let core = Core::new(options, segments, groups, damaged, writer);
         Ok(AppendLog {

@@ -108,6 +108,8 @@ impl FileSnapshots {
                 _ => {}
             }
         }
+        // The log is purged behind what is listed: a name that a process did not live to sync is synced now.
+        disk.sync_dir(dir)?;
         let shared = Arc::new(Shared::new(disk, dir.to_owned(), options, complete));
         Ok(Arc::new(FileSnapshots { shared }))
     }

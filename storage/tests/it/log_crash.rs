@@ -294,3 +294,31 @@ fn what_an_open_serves_after_a_killed_process_survives_the_next_loss_of_power() 
         assert_eq!(held(&*open(&disk, SyncPolicy::None).unwrap()), served, "seed {seed}");
     }
 }
+
+/// The process that met a failed sync ends, and the next one reads from the page cache what is on no disk.
+fn what_an_open_serves_after_a_failed_sync_survives_a_loss_of_power(seed: u64, sampled: usize) {
+    let calls = script(seed, CALLS);
+    for at in points(seed, SyncPolicy::Batch, sampled, &calls) {
+        let context = format!("seed {seed}, failed call {at}");
+        let disk = SimDisk::new(seed ^ at << 8);
+        disk.fail_at(at, Fault::Io);
+        if let Ok(log) = open(&disk, SyncPolicy::Batch) {
+            run(&log, &calls, |_| true);
+        }
+        // The same machine goes on: cached pages stay, open files and locks do not.
+        let disk = disk.fork();
+        let log = open(&disk, SyncPolicy::Batch)
+            .unwrap_or_else(|error| panic!("{context}: does not open: {error}"));
+        let served = held(&*log);
+        drop(log);
+        disk.crash();
+        let log = open(&disk, SyncPolicy::Batch)
+            .unwrap_or_else(|error| panic!("{context}: does not open: {error}"));
+        assert_eq!(held(&*log), served, "{context}: what an open served is lost with the power");
+    }
+}
+
+#[test]
+fn what_an_open_serves_after_a_failed_sync_survives_a_loss_of_power_1() {
+    what_an_open_serves_after_a_failed_sync_survives_a_loss_of_power(41, 37);
+}

@@ -8,6 +8,7 @@ use std::time::Instant;
 use odgm_shard::client::{Acknowledged, ClientError, Consistency, GridClient, Put, PutCondition};
 use odgm_shard::object::{CollectionName, ObjectId, ObjectKey, partition_of};
 use odgm_shard::protocol::Code;
+use odgm_shard::sim::history::{Action, Answer, Operation, Wanted};
 use tokio::sync::watch;
 
 use super::Random;
@@ -22,6 +23,8 @@ const REGISTERS: u64 = 4;
 pub(super) struct Shared {
     pub(super) collection: CollectionName,
     pub(super) partitions: u32,
+    /// Histories count time from here.
+    began: Instant,
     created: watch::Sender<u64>,
     /// The highest acknowledged value of each counter, and revision of each register.
     counters: [AtomicU64; COUNTERS as usize],
@@ -31,7 +34,8 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(collection: CollectionName, partitions: u32) -> Self {
         let (counters, registers) = Default::default();
-        Shared { collection, partitions, created: watch::Sender::new(0), counters, registers }
+        let began = Instant::now();
+        Shared { collection, partitions, began, created: watch::Sender::new(0), counters, registers }
     }
 
     /// How many objects were created.
@@ -61,6 +65,8 @@ pub(super) struct Writer {
     pub(super) number: usize,
     pub(super) client: GridClient,
     pub(super) record: Record,
+    /// What it did to the objects that it shares.
+    pub(super) history: Vec<Operation>,
     shared: Arc<Shared>,
     random: Random,
     /// Its objects: value, revision and version; `None` of one that it deleted.
@@ -70,8 +76,8 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(number: usize, client: GridClient, shared: Arc<Shared>, random: Random) -> Self {
-        let (record, objects) = Default::default();
-        Writer { number, client, record, shared, random, objects, written: 0 }
+        let (record, history, objects) = Default::default();
+        Writer { number, client, record, history, shared, random, objects, written: 0 }
     }
 
     /// The objects that must be there.
@@ -170,11 +176,14 @@ impl Writer {
         let before = known.load(Ordering::SeqCst);
         let by = i64::try_from(by).unwrap();
         let rid = format!("{}-{}", self.number, self.record.increments.len());
+        let called = Instant::now();
         let incremented = self.client.increment(&self.shared.collection, &key(&name), by, Some(&rid)).await;
         let done = self.decided(&name, incremented).expect("an increment has no condition");
         let value: i64 = text(&done.value).parse().unwrap();
         assert!(value.unsigned_abs() > before, "{name}: {value} came after {before}");
         known.fetch_max(value.unsigned_abs(), Ordering::SeqCst);
+        let told = Answer::Done { revision: done.revision, value: Some(value.to_string()) };
+        self.note(&name, Action::Increment { by }, called, told);
         self.record.increments.push(Incremented { counter, by, value });
         self.changed(&name, done.revision);
     }
@@ -185,18 +194,36 @@ impl Writer {
         let name = Shared::register(register);
         let known = &self.shared.clone().registers[register as usize];
         let before = known.load(Ordering::SeqCst);
-        let from = self.read_register(register).await;
+        let called = Instant::now();
+        let found = self.read(&name).await;
+        let from = found.as_ref().map_or(0, |found| found.revision);
         assert!(from >= before, "{name}: revision {from} was read after {before} was acknowledged");
-        let put = Put { condition: PutCondition::Revision(from), ..Put::value(self.number.to_string()) };
+        let seen = found.map_or(Answer::Absent, |found| Answer::Value {
+            value: text(&found.value),
+            revision: found.revision,
+        });
+        self.note(&name, Action::Read, called, seen);
+        self.written += 1;
+        let value = format!("{}-{}", self.number, self.written);
+        let put = Put { condition: PutCondition::Revision(from), ..Put::value(value.clone()) };
+        let (called, action) = (Instant::now(), Action::Put { value, condition: Wanted::Revision(from) });
         let put = self.client.put(&self.shared.collection, &key(&name), put, None).await;
         match self.decided(&name, put) {
             Ok(done) => {
+                self.note(&name, action, called, Answer::Done { revision: done.revision, value: None });
                 known.fetch_max(done.revision, Ordering::SeqCst);
                 self.record.swaps.push(Swapped { register, from, to: done.revision });
                 self.changed(&name, done.revision);
             }
             Err(code) => assert_eq!(code, Code::Conflict, "{name}"),
         }
+    }
+
+    fn note(&mut self, object: &str, action: Action, called: Instant, answer: Answer) {
+        let nanos = |at: Instant| u64::try_from((at - self.shared.began).as_nanos()).unwrap();
+        let (called, answered) = (nanos(called), nanos(Instant::now()));
+        let client = self.number as u64;
+        self.history.push(Operation { client, object: object.to_owned(), action, called, answered, answer });
     }
 
     /// Acknowledged or refused: repeats must end with one of them.

@@ -144,6 +144,7 @@ proptest! {
         let _ = message::decode_install(reader()).map(drop);
         let _ = message::decode_pull(reader()).map(drop);
         let _ = message::decode_append_result::<Rt>(body());
+        let _ = message::split_clock(body()).map(drop);
         let _ = message::decode_vote_response::<Rt>(body());
         let _ = message::decode_transfer_result::<Rt>(body());
         let _ = message::decode_install_state(body()).map(drop);

@@ -109,6 +109,10 @@ pub(crate) async fn serve_appends<R: Runtime>(raft: Raft<R>, mut mailbox: mpsc::
     }
 }
 
+fn with_own_clock<R: Runtime>(answer: &Bytes) -> Bytes {
+    message::with_clock(R::wall_clock(), answer)
+}
+
 /// What the other requests need.
 pub(crate) struct Desk<R: Runtime> {
     pub(crate) raft: Raft<R>,
@@ -154,7 +158,7 @@ impl<R: Runtime> Desk<R> {
                     Err("no vote shortly after the start".to_owned())
                 }
                 Ok(request) => match self.raft.vote(request).await {
-                    Ok(response) => Ok(message::encode_vote_response(&response)),
+                    Ok(response) => Ok(with_own_clock::<R>(&message::encode_vote_response(&response))),
                     Err(error) => Err(error.to_string()),
                 },
                 Err(malformed) => Err(malformed.to_string()),
@@ -164,7 +168,7 @@ impl<R: Runtime> Desk<R> {
                     Err("no vote shortly after the start".to_owned())
                 }
                 Ok(request) => match self.raft.pre_vote(request).await {
-                    Ok(response) => Ok(message::encode_vote_response(&response)),
+                    Ok(response) => Ok(with_own_clock::<R>(&message::encode_vote_response(&response))),
                     Err(error) => Err(error.to_string()),
                 },
                 Err(malformed) => Err(malformed.to_string()),
@@ -214,7 +218,7 @@ impl<R: Runtime> Desk<R> {
         match self.raft.append_entries(request).await {
             Ok(response) => {
                 let result = response.into_stream_result(matched, matched);
-                Ok(message::encode_append_result::<R>(&result))
+                Ok(with_own_clock::<R>(&message::encode_append_result::<R>(&result)))
             }
             Err(error) => Err(error.to_string()),
         }

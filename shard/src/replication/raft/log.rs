@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::encode::{decode_vote, encode_vote, from_log_entry, to_log_entry};
 use super::snapshot::DurablePosition;
 use super::types::{Entry, LogId, Types, Vote, io_error, log_id, position};
+use crate::planted::{Bug, planted};
 use crate::runtime::Runtime;
 
 /// Bytes of entries that are read at once, to send them or to apply them.
@@ -153,6 +154,9 @@ impl<R: Runtime> RaftLogStorage<Types<R>> for Log<R> {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        if planted(Bug::VoteBeforeFsync) {
+            return self.storage.save_vote(encode_vote(vote), Box::new(|_| ())).map_err(io_error);
+        }
         durable(|done| self.storage.save_vote(encode_vote(vote), done)).await
     }
 
@@ -171,6 +175,10 @@ impl<R: Runtime> RaftLogStorage<Types<R>> for Log<R> {
     {
         let entries: Vec<LogEntry> = entries.into_iter().map(to_log_entry).collect();
         let durable: Durable = Box::new(move |outcome| callback.io_completed(outcome.map_err(io_error)));
+        if planted(Bug::AcknowledgeBeforeFsync) {
+            durable(Ok(()));
+            return self.storage.append(entries, Box::new(|_| ())).map_err(io_error);
+        }
         if entries.is_empty() {
             durable(Ok(()));
             return Ok(());
@@ -179,11 +187,17 @@ impl<R: Runtime> RaftLogStorage<Types<R>> for Log<R> {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        if planted(Bug::DropTruncation) {
+            return Ok(());
+        }
         durable(|done| self.storage.truncate_after(last.map(|id| id.index), done)).await
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
         let upto = position(&upto);
+        if planted(Bug::PurgeUnsaved) {
+            return self.storage.purge(upto).map_err(io_error);
+        }
         let Some(restorable) = self.restorable.get() else { return Ok(()) };
         let clamped: LogPosition = if restorable.index < upto.index { restorable } else { upto };
         if self.storage.state().purged.is_some_and(|purged| purged.index >= clamped.index) {

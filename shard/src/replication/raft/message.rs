@@ -144,6 +144,20 @@ pub(crate) fn encode_append_result<R: Runtime>(result: &StreamAppendResult<Types
     bytes.freeze()
 }
 
+/// An answer behind the wall clock of who gives it, NTP64.
+pub(crate) fn with_clock(wall: u64, answer: &Bytes) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(8 + answer.len());
+    bytes.put_u64_le(wall);
+    bytes.put_slice(answer);
+    bytes.freeze()
+}
+
+/// The wall clock in front of an answer, and the answer.
+pub(crate) fn split_clock(bytes: Bytes) -> Result<(u64, Bytes), Malformed> {
+    let mut reader = Reader(bytes);
+    Ok((reader.u64()?, reader.0))
+}
+
 pub(crate) fn decode_append_result<R: Runtime>(
     bytes: Bytes,
 ) -> Result<StreamAppendResult<Types<R>>, Malformed> {

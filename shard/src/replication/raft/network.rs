@@ -27,6 +27,8 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use super::clocks::Clocks;
+use super::encode::Malformed;
 use super::message::{self, Header, Install, InstallState, Kind};
 use super::pipeline::{Flow, Pipeline, Sent};
 use super::router::RaftRouter;
@@ -54,6 +56,8 @@ pub(crate) struct Network<R: Runtime> {
     pub(crate) late: Duration,
     /// Tells the append streams of this process apart.
     pub(crate) streams: Arc<AtomicU64>,
+    /// What the others' clocks show.
+    pub(crate) clocks: Arc<Clocks<R>>,
 }
 
 impl<R: Runtime> Network<R> {
@@ -68,6 +72,7 @@ impl<R: Runtime> Network<R> {
             window_bytes: self.window_bytes,
             late: self.late,
             streams: self.streams.clone(),
+            clocks: self.clocks.clone(),
         }
     }
 }
@@ -96,6 +101,7 @@ pub(crate) struct Peer<R: Runtime> {
     window_bytes: usize,
     late: Duration,
     streams: Arc<AtomicU64>,
+    clocks: Arc<Clocks<R>>,
 }
 
 type Answer = BoxFuture<'static, odgm_transport::Result<Bytes>>;
@@ -129,6 +135,11 @@ impl<R: Runtime> Peer<R> {
         }
     }
 
+    /// Notes the clock in front of an answer.
+    fn hear_clock(&self, bytes: Bytes) -> Result<Bytes, Malformed> {
+        hear_clock(&self.clocks, self.target, bytes)
+    }
+
     async fn vote_by(
         &self,
         kind: Kind,
@@ -138,8 +149,15 @@ impl<R: Runtime> Peer<R> {
         let message = message::encode_vote_request(self.header(kind), request);
         let answer = self.request(Class::Control, message, option.hard_ttl()).await;
         let answer = answer.map_err(|error| self.error(RPCTypes::Vote, &error))?;
-        message::decode_vote_response(answer).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+        let response = self.hear_clock(answer).and_then(message::decode_vote_response);
+        response.map_err(|error| RPCError::Network(NetworkError::new(&error)))
     }
+}
+
+fn hear_clock<R: Runtime>(clocks: &Clocks<R>, replica: u64, bytes: Bytes) -> Result<Bytes, Malformed> {
+    let (wall, answer) = message::split_clock(bytes)?;
+    clocks.hear(replica, wall);
+    Ok(answer)
 }
 
 impl<R: Runtime> NetBackoff<Types<R>> for Peer<R> {
@@ -175,9 +193,13 @@ impl<R: Runtime> NetStreamAppend<Types<R>> for Peer<R> {
             let bytes = message.len();
             let (failed, answer) =
                 (peer.failed(RPCTypes::AppendEntries), peer.request(class, message, timeout));
+            let (clocks, target) = (peer.clocks.clone(), peer.target);
             let answer = async move {
                 let bytes = answer.await.map_err(|error| failed(&error))?;
-                message::decode_append_result(bytes)
+                // A heartbeat comes back with the follower's clock.
+                let result = if beats { hear_clock(&clocks, target, bytes) } else { Ok(bytes) };
+                result
+                    .and_then(message::decode_append_result)
                     .map_err(|error| RPCError::Network(NetworkError::new(&error)))
             };
             Sent { bytes, answer: Box::pin(answer) }

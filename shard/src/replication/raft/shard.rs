@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::clocks::Clocks;
 use super::inbox::{self, Desk, Raft};
 use super::log::Log;
 use super::network::Network;
@@ -25,6 +26,7 @@ use super::snapshot::SnapshotSet;
 use super::state_machine::{Growth, ReplicaState, StateMachine};
 use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, writes};
 use crate::object::{GroupId, NodeId, ReplicaId};
+use crate::planted::{Bug, planted};
 use crate::replication::{ChangeSink, Role, ShardState, ShardStatus};
 use crate::runtime::{Runtime, unix_ms};
 use crate::state::{Command, ObjectView, Outcome, Position};
@@ -117,6 +119,7 @@ impl<R: Runtime> RaftShard<R> {
         let mailbox = router
             .register(group, replica.0)
             .ok_or_else(|| Error::Invalid(format!("group {group} has a replica on this node already")))?;
+        let clocks = Arc::new(Clocks::default());
         let network = Network {
             router: router.clone(),
             group,
@@ -124,9 +127,11 @@ impl<R: Runtime> RaftShard<R> {
             window_bytes: options.window_bytes,
             late: options.late(),
             streams: Arc::new(AtomicU64::new(R::random())),
+            clocks: clocks.clone(),
         };
         // Without a vote on disk it never followed anybody, so it granted no lease.
-        let embargo = log.vote().map(|_| started + options.embargo());
+        let embargo = log.vote().filter(|_| !planted(Bug::NoBootEmbargo));
+        let embargo = embargo.map(|_| started + options.embargo());
         let machine = StateMachine::<R>::new(state.clone(), sink, started);
         let log = Log::<R>::new(log, state.snapshots.restorable());
         let raft = match Raft::<R>::new(
@@ -183,7 +188,7 @@ impl<R: Runtime> RaftShard<R> {
         let (propose, confirm) = (raft.clone(), raft.clone());
         let (token, own) = (until(&stop), options.clone());
         tasks.push(R::spawn(async move {
-            let _ = token.run_until_cancelled(writes::propose(propose, own, proposals)).await;
+            let _ = token.run_until_cancelled(writes::propose(propose, clocks, own, proposals)).await;
         }));
         let (token, own) = (until(&stop), options.clone());
         tasks.push(R::spawn(async move {

@@ -145,7 +145,12 @@ impl SnapshotSet {
     ) -> Result<Self> {
         let mut found: Vec<Held> =
             store.list()?.into_iter().map(|info| Held { meta: info.meta, checkpoint: None }).collect();
-        for held in checkpoints(&dir)? {
+        // Only a checkpoint is a directory of its own.
+        let frozen = match &data {
+            ReplicaData::Checkpointed(_) => checkpoints(&dir)?,
+            ReplicaData::Exported(_) => Vec::new(),
+        };
+        for held in frozen {
             match found.iter_mut().find(|other| other.meta.id == held.meta.id) {
                 Some(stored) => *stored = held,
                 None => found.push(held),

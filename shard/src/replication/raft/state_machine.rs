@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use futures_util::{Stream, TryStreamExt};
+use odgm_storage::data::{ApplicationDataStorage, Durability, Keyspace, WriteBatch};
 use odgm_storage::snapshot::SnapshotMeta as StoredMeta;
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -22,9 +23,11 @@ use super::types::{
     Entry, EntryPayload, LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, Types, io_error, log_id,
     position,
 };
+use crate::planted::{Bug, planted};
 use crate::replication::ChangeSink;
 use crate::runtime::{Runtime, unix_ms};
-use crate::state::view::ViewSource;
+use crate::state::layout;
+use crate::state::view::{ViewSource, read_counters};
 use crate::state::{Applied, Input, ObjectTable, ObjectView, Position};
 
 /// The most entries in one batch of the data layer.
@@ -248,6 +251,9 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
         let (state, expected, now) = (self.state.clone(), meta.last_log_id, self.started.elapsed());
         R::blocking(move || {
             handle.install(&state.snapshots.data()).map_err(io_error)?;
+            if planted(Bug::ForgetRequestIds) {
+                forget_requests(&*state.snapshots.data()).map_err(io_error)?;
+            }
             let applied = state.reopen().map_err(io_error)?;
             if applied != expected.as_ref().map(position) {
                 return Err(io::Error::other(format!(
@@ -267,6 +273,18 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
         let snapshot = SnapshotHandle::new(self.state.snapshots.clone(), stored);
         Ok(Some(Snapshot { meta, snapshot }))
     }
+}
+
+/// The planted bug [`Bug::ForgetRequestIds`].
+fn forget_requests(data: &dyn ApplicationDataStorage) -> crate::Result<()> {
+    let mut counters = read_counters(&*data.view())?;
+    let mut batch = WriteBatch::default();
+    for place in counters.requests_start..counters.requests_end {
+        batch.delete(Keyspace::Index, layout::request_key(place));
+    }
+    counters.requests_start = counters.requests_end;
+    batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
+    Ok(data.write(batch, Durability::Now)?)
 }
 
 /// What a stored snapshot says, as openraft takes it.

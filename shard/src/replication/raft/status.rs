@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::inbox::Raft;
 use super::types::{Types, position};
 use crate::object::{NodeId, ReplicaId};
+use crate::planted::{Bug, planted};
 use crate::replication::{Role, ShardStatus};
 use crate::runtime::Runtime;
 
@@ -63,8 +64,8 @@ fn of<R: Runtime>(metrics: &RaftMetrics<Types<R>>) -> ShardStatus {
     let named = |replica: u64| (ReplicaId(replica), node(&replica).unwrap_or_default());
     let applied = metrics.last_applied.as_ref().map(position);
     // A leader serves once an entry of its own term is applied: then all that was acknowledged before is.
-    let serves =
-        metrics.state == ServerState::Leader && applied.is_some_and(|at| at.term == metrics.current_term);
+    let settled = applied.is_some_and(|at| at.term == metrics.current_term) || planted(Bug::ReadBeforeCommit);
+    let serves = metrics.state == ServerState::Leader && settled;
     let role = match (&metrics.running_state, metrics.state, metrics.current_leader) {
         (Err(_), ..) | (_, ServerState::Shutdown, _) => Role::Stopped,
         (_, ServerState::Leader, _) if serves => Role::Serving,

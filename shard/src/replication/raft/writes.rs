@@ -17,15 +17,17 @@ use odgm_transport::timer::BoxFuture;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::impls::OneshotResponder;
 use openraft::raft::ClientWriteResult;
+use openraft_rt::WatchReceiver;
 use tokio::sync::{mpsc, oneshot};
 
 use super::RaftOptions;
+use super::clocks::Clocks;
 use super::encode::encode_batch;
 use super::inbox::Raft;
 use super::types::{Payload, Types};
 use crate::object::NodeId;
 use crate::runtime::Runtime;
-use crate::state::{Batch, Command, Operation, Outcome, Step};
+use crate::state::{Batch, Command, Operation, Outcome, Step, Upkeep};
 use crate::{Error, Result};
 
 /// What a command costs beside its bytes.
@@ -124,6 +126,7 @@ fn size(command: &Command) -> usize {
         Operation::Txn { then, otherwise, checks } => {
             then.iter().chain(otherwise).map(step).sum::<usize>() + checks.len() * 512
         }
+        Operation::Upkeep(Upkeep::Expire(due)) => due.len() * 512,
         _ => 64,
     };
     body + COMMAND_OVERHEAD_BYTES
@@ -178,7 +181,12 @@ enum Event<R: Runtime> {
 }
 
 /// Proposes what comes, until the queue is closed and everything is answered.
-pub(crate) async fn propose<R: Runtime>(raft: Raft<R>, options: RaftOptions, proposals: Proposals) {
+pub(crate) async fn propose<R: Runtime>(
+    raft: Raft<R>,
+    clocks: Arc<Clocks<R>>,
+    options: RaftOptions,
+    proposals: Proposals,
+) {
     let mut queue = proposals.queue;
     let mut waiting = VecDeque::new();
     let mut batches: FuturesUnordered<BoxFuture<'static, Done<R>>> = FuturesUnordered::new();
@@ -196,7 +204,7 @@ pub(crate) async fn propose<R: Runtime>(raft: Raft<R>, options: RaftOptions, pro
         match decision {
             Decision::Propose => {
                 linger = None;
-                let (payload, waiters) = gather::<R>(&mut waiting, &options);
+                let (payload, waiters) = gather(&mut waiting, now(&raft, &clocks), &options);
                 let (responder, result) = OneshotResponder::new_pair();
                 match raft.client_write_ff(payload, Some(responder)).await {
                     Ok(()) => {
@@ -249,8 +257,15 @@ async fn next<R: Runtime>(
     .await
 }
 
+/// The time of what is proposed now.
+fn now<R: Runtime>(raft: &Raft<R>, clocks: &Clocks<R>) -> u64 {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    clocks.time(metrics.id, metrics.membership_config.membership().voter_ids())
+}
+
 /// One entry of what waits.
-fn gather<R: Runtime>(waiting: &mut VecDeque<Pending>, options: &RaftOptions) -> (Payload, Vec<Waiter>) {
+fn gather(waiting: &mut VecDeque<Pending>, time: u64, options: &RaftOptions) -> (Payload, Vec<Waiter>) {
     let mut bytes = 0;
     let (mut commands, mut waiters) = (Vec::new(), Vec::new());
     while let Some(Pending { command, waiter }) = waiting.pop_front() {
@@ -262,7 +277,7 @@ fn gather<R: Runtime>(waiting: &mut VecDeque<Pending>, options: &RaftOptions) ->
         }
     }
     let rid_window_ms = u64::try_from(options.rid_window.as_millis()).unwrap_or(u64::MAX);
-    let batch = Batch { time: R::wall_clock(), rid_window_ms, commands };
+    let batch = Batch { time, rid_window_ms, commands };
     (encode_batch(&batch), waiters)
 }
 

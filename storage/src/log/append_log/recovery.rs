@@ -32,6 +32,8 @@ pub(super) struct Recovered {
     pub unused: Vec<PathBuf>,
     /// The end of the last valid frame.
     pub end: Place,
+    /// Frames below this are known to be durable: later ones say so.
+    pub durable: Place,
     /// The checksum of its header.
     pub previous: u64,
     pub oldest: u64,
@@ -139,6 +141,7 @@ impl Scan<'_> {
             self.first = false;
             self.out.previous = frame.checksum;
             self.out.oldest = self.out.oldest.max(frame.oldest);
+            self.out.durable = self.out.durable.max(frame.durable);
             self.out.closed = frame.flags & CLOSED != 0;
             place.offset = frame.end();
             self.out.end = place;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-use super::frame::SegmentHeader;
+use super::frame::{Place, SegmentHeader};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::{Error, Result};
 
@@ -26,6 +26,29 @@ pub(super) struct Segment {
     pub bytes: u64,
     pub path: PathBuf,
     pub file: Arc<dyn DiskFile>,
+}
+
+impl Segment {
+    /// Writes what it holds between two places of the log as it is read, so that a sync takes it to the disk.
+    pub(super) fn write_again(&self, from: Place, to: Place) -> Result<()> {
+        let mut at = match self.sequence.cmp(&from.sequence) {
+            std::cmp::Ordering::Less => return Ok(()),
+            std::cmp::Ordering::Equal => from.offset,
+            std::cmp::Ordering::Greater => 0,
+        };
+        let end = if self.sequence == to.sequence { to.offset } else { self.bytes };
+        let mut bytes = vec![0; ZEROES.min(usize::try_from(end.saturating_sub(at)).unwrap_or(ZEROES))];
+        while at < end {
+            let wanted = bytes.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let read = self.file.read_at(&mut bytes[..wanted], at)?;
+            if read == 0 {
+                break;
+            }
+            self.file.write_at(&bytes[..read], at)?;
+            at += read as u64;
+        }
+        Ok(())
+    }
 }
 
 /// All segment files of a log.

@@ -1,0 +1,6 @@
+//! The simulation: clean seeds, planted bugs, and its own parts.
+
+mod checker;
+mod planted;
+mod regressions;
+mod seeds;
