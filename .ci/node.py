@@ -57,6 +57,15 @@ def one_node(directory):
         printed = run(sys.executable, ROOT / "examples/python/client.py", directory=directory)
         for line in ("put alice, version 2", "put alice on an old revision: CONFLICT", "get alice: hello again"):
             assert line in printed.splitlines(), (line, printed)
+        printed = run(sys.executable, ROOT / "examples/index_query.py", directory=directory)
+        assert printed.splitlines() == [
+            "30: [(30, 'alice'), (30, 'carol')]",
+            "18 to 65: [(30, 'alice'), (30, 'carol'), (61, 'dave')]",
+            "in Paris: [(7, 'bob'), (30, 'carol')]",
+            "by age: INVALID_PARAMETER",
+        ], printed
+        watched(directory)
+        run(sys.executable, ROOT / ".ci/advanced.py", directory=directory)
         for block in blocks("sh"):
             for line in block.splitlines():
                 if line.startswith("odgm ") and not line.startswith(("odgm start", "odgm watch", "odgm bench", "odgm node")):
@@ -68,6 +77,23 @@ def one_node(directory):
         raise
     finally:
         stop(node)
+
+
+def watched(directory):
+    """examples/watch_resume.py: what was before it came, what comes, and what an end of time brings."""
+    meta = json.loads(run(PROGRAM, "meta", "default", "-o", "json", directory=directory))
+    assert meta["partitions"] == 4
+    before = run(PROGRAM, "put", "default/alice", "before", "-o", "json", directory=directory)
+    last = json.loads(before)["revision"]
+    watch = subprocess.Popen([sys.executable, ROOT / "examples/watch_resume.py", "default/3", str(last + 2)],
+                             cwd=directory, stdout=subprocess.PIPE, text=True)
+    replayed = [watch.stdout.readline().strip() for _ in range(last)]
+    assert replayed[-1] == f"replay: put alice revision {last}", replayed
+    run(PROGRAM, "put", "default/alice", "for a moment", "--ttl", "1s", directory=directory)
+    out, _ = watch.communicate(timeout=60)
+    print(out, end="")
+    seen = [line.split(": ", 1)[1] for line in out.splitlines()[:2]]
+    assert seen == [f"put alice revision {last + 1}", f"delete alice revision {last + 2}"], out
 
 
 def three_nodes(directory):

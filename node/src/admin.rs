@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use odgm_shard::cluster::collection::CollectionUpdate;
 use odgm_shard::cluster::transaction::{self, Refused};
 use odgm_shard::cluster::{ClusterMap, CollectionSpec};
 use odgm_shard::object::{CollectionName, NodeId};
@@ -85,9 +86,7 @@ async fn answer(core: &Arc<Core>, system: &SystemShard, query: &Query) -> Result
         (["collections", name], None) => describe(core, system, name),
         (["collections", name], Some("create")) => create(core, system, name, &request).await,
         (["collections", name], Some("delete")) => delete(system, name).await,
-        (["collections", _], Some("update")) => {
-            Err(Refusal::new(Code::Unsupported, "op=update is not supported yet"))
-        }
+        (["collections", name], Some("update")) => update(core, system, name, &request).await,
         (["nodes"], None) => Ok(list_nodes(core, &ClusterMap::read(&system.raft.view())?).await),
         (["nodes", name], Some("replace")) => replace(core, system, name, &request).await,
         (["nodes", _], Some(op @ ("drain" | "undrain" | "remove"))) => {
@@ -118,6 +117,7 @@ fn summary(
     described["name"] = json!(name.as_str());
     described["replicas"] = json!(collection.spec.replicas);
     described["events"] = json!(collection.spec.events);
+    described["indexes"] = json!(collection.spec.indexes);
     described
 }
 
@@ -174,6 +174,20 @@ async fn await_served(core: &Core, system: &SystemShard, name: &str) {
     while !served() && core.now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+async fn update(
+    core: &Core,
+    system: &SystemShard,
+    name: &str,
+    request: &AdminRequest,
+) -> Result<Value, Refusal> {
+    let parsed = CollectionName::parse(name)
+        .map_err(|error| Refusal::new(Code::InvalidParameter, error.to_string()))?;
+    let update: CollectionUpdate = request.body_named(name)?;
+    let change = |map: &ClusterMap| Ok((transaction::update_collection(map, &parsed, update.clone())?, ()));
+    system.change(change).await.map_err(refusal)?;
+    describe(core, system, name)
 }
 
 async fn delete(system: &SystemShard, name: &str) -> Result<Value, Refusal> {

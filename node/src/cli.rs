@@ -73,7 +73,6 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Bench(bench) => measure(&common, bench).await?,
         Command::Snapshot(_) => return Err(Failure::Unsupported("odgm snapshot")),
         Command::Doctor(arguments) => return doctor::run(&arguments, common.output),
-        Command::Watch(watch) if watch.from.is_some() => return Err(Failure::Unsupported("watch --from")),
         command => {
             if let Command::Delete(delete) = &command {
                 objects::check_delete(delete)?;

@@ -66,6 +66,8 @@ fn differences(map: &ClusterMap, specs: &[CollectionSpec]) -> Vec<String> {
         }
         differ("replication", format!("{:?}", spec.replication), format!("{:?}", present.replication));
         differ("events.enabled", spec.events.enabled.to_string(), present.events.enabled.to_string());
+        let retain = |spec: &CollectionSpec| serde_json::to_string(&spec.events.retain).unwrap_or_default();
+        differ("events.retain", retain(spec), retain(present));
     }
     found
 }

@@ -16,11 +16,10 @@ mod check;
 mod convert;
 mod error;
 mod layers;
-mod quantity;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Loaded, SetError, Setting};
-pub use quantity::{Period, PeriodRange, Size};
+pub use odgm_shard::quantity::{Period, PeriodRange, Size};
 
 /// Everything a node reads at its start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,8 @@ use odgm_shard::replication::raft::RaftShard;
 use odgm_shard::replication::{Role, ShardState};
 use odgm_shard::runtime::TokioRuntime;
 use odgm_shard::shard::{EventManager, ObjectShard, ShardParts};
+use odgm_shard::state::Settings;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,7 @@ pub(crate) struct Running {
     pub(crate) record: ReplicaRecord,
     pub(crate) raft: Arc<RaftShard<TokioRuntime>>,
     object: Arc<ObjectShard<TokioRuntime>>,
+    settings: watch::Sender<Settings>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -113,7 +116,7 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
                 partitions: collection.spec.partitions,
                 incarnation: collection.incarnation.clone(),
                 incarnation_bytes: collection.incarnation_bytes(),
-                events: collection.spec.events.enabled,
+                settings: collection.spec.settings(),
                 record: *replica,
                 founders,
             };
@@ -128,7 +131,12 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
         }
     }
     for (group, wanting) in wanted {
-        if core.shards.get(group).is_some() {
+        if let Some(running) = core.shards.get(group) {
+            running.settings.send_if_modified(|settings| {
+                let differ = *settings != wanting.settings;
+                settings.clone_from(&wanting.settings);
+                differ
+            });
             continue;
         }
         match start(core, group, wanting).await {
@@ -176,13 +184,14 @@ struct Wanted {
     partitions: u32,
     incarnation: String,
     incarnation_bytes: [u8; 16],
-    events: bool,
+    settings: Settings,
     record: ReplicaRecord,
     founders: Vec<ReplicaRecord>,
 }
 
 async fn start(core: &Arc<Core>, group: GroupId, wanted: Wanted) -> anyhow::Result<Arc<Running>> {
-    let events = EventManager::new(wanted.events);
+    let events = EventManager::new(wanted.settings.history.is_some());
+    let settings = watch::Sender::new(wanted.settings);
     let (stores, router, sink) = (core.stores.clone(), core.router.clone(), events.sink());
     let replica = wanted.record.replica;
     let parts = tokio::task::spawn_blocking(move || stores.replica(group, replica, sink, router))
@@ -199,6 +208,7 @@ async fn start(core: &Arc<Core>, group: GroupId, wanted: Wanted) -> anyhow::Resu
         partition: wanted.partition,
         partitions: wanted.partitions,
         incarnation: wanted.incarnation_bytes,
+        settings: settings.subscribe(),
         limits: core.limits.clone(),
         budget: core.budget.clone(),
         election_timeout: core.config.raft_options().election_max,
@@ -215,6 +225,7 @@ async fn start(core: &Arc<Core>, group: GroupId, wanted: Wanted) -> anyhow::Resu
         record: wanted.record,
         raft,
         object,
+        settings,
         stop: stop.clone(),
         tasks: Mutex::default(),
     });

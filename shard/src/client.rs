@@ -9,6 +9,7 @@ mod ask;
 mod error;
 mod list;
 mod read;
+mod resume;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -27,8 +28,9 @@ use crate::object::{CollectionName, ObjectId, Partition, partition_of};
 use crate::protocol::{Keys, Refusal, parameters};
 
 pub use error::ClientError;
-pub use list::{Listed, Lister, Page, Selected};
+pub use list::{Find, Listed, Lister, Page, Selected};
 pub use read::{Consistency, Found};
+pub use resume::{Place, Resumed, Seen};
 pub use watch::{Event, Watch};
 pub use write::{Acknowledged, Put, PutCondition};
 

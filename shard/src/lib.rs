@@ -15,6 +15,7 @@ pub mod error;
 pub mod object;
 pub mod planted;
 pub mod protocol;
+pub mod quantity;
 pub mod replication;
 pub mod runtime;
 pub mod shard;

@@ -18,4 +18,6 @@ pub use encode::{Encoded, encode_command};
 pub use keys::{CommandTarget, DataQuery, Keys, PartitionChunk, Plane, ShardAddress, partition_clock};
 pub use refusal::{Code, Effect, Refusal};
 pub use reply::{Answer, End, Voice};
-pub use request::{Body, CommandRequest, Consistency, ReadParameters, ReadRequest};
+pub use request::{
+    Body, CacheRequest, CommandRequest, Consistency, Find, ReadParameters, ReadRequest, ReplayRequest,
+};

@@ -17,6 +17,8 @@ mod list;
 pub mod metrics;
 mod read;
 mod refusal;
+mod replay;
+mod upkeep;
 mod worker;
 mod write;
 
@@ -25,21 +27,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odgm_transport::Session;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use budget::Budget;
 pub use events::EventManager;
 
 use self::answer::Answerer;
+use self::events::Outlet;
 use self::intake::Intake;
 use self::lifecycle::Lifecycle;
 use self::metrics::ShardMetrics;
+use self::upkeep::Keeper;
 use self::worker::Worker;
 use crate::object::{CollectionName, Partition};
 use crate::protocol::{Keys, ShardAddress, Voice};
 use crate::replication::ShardState;
 use crate::runtime::Runtime;
+use crate::state::Settings;
 use crate::{Error, Result};
 
 /// How long closing waits for the answers under way.
@@ -79,6 +84,8 @@ pub struct ShardParts {
     pub partitions: u32,
     /// The collection's incarnation.
     pub incarnation: [u8; 16],
+    /// What the collection's description means for its state, as it changes.
+    pub settings: watch::Receiver<Settings>,
     /// What one request may take.
     pub limits: Limits,
     /// What all requests of the node may take together.
@@ -109,6 +116,7 @@ struct Tasks<R: Runtime> {
     lifecycle: R::JoinHandle<()>,
     worker: R::JoinHandle<()>,
     publisher: R::JoinHandle<()>,
+    keeper: R::JoinHandle<()>,
 }
 
 impl<R: Runtime> Debug for ObjectShard<R> {
@@ -137,11 +145,18 @@ impl<R: Runtime> ObjectShard<R> {
             budget: parts.budget,
             metrics: metrics.clone(),
             limits: parts.limits,
+            settings: parts.settings.clone(),
             stop: abort.clone(),
             runtime: std::marker::PhantomData,
         });
-        let publisher =
-            events.clone().run::<R>(voice.clone(), session.clone(), metrics.clone(), abort.clone());
+        let keeper = Keeper::new(state.clone(), events.clone(), parts.settings);
+        let outlet = Outlet {
+            voice: voice.clone(),
+            session: session.clone(),
+            state: state.clone(),
+            metrics: metrics.clone(),
+        };
+        let publisher = events.clone().run::<R>(outlet, abort.clone());
         let lifecycle = Lifecycle {
             voice: voice.clone(),
             session,
@@ -155,6 +170,7 @@ impl<R: Runtime> ObjectShard<R> {
             lifecycle: R::spawn(lifecycle.run::<R>(stop.clone())),
             worker: R::spawn(Worker::new(answerer, jobs).run(abort.clone())),
             publisher: R::spawn(publisher),
+            keeper: R::spawn(keeper.run::<R>(stop.clone())),
         };
         let tasks = Mutex::new(Some(tasks));
         Ok(Arc::new(ObjectShard { voice, state, stop, abort, tasks }))
@@ -171,7 +187,7 @@ impl<R: Runtime> ObjectShard<R> {
         self.stop.cancel();
         // Held to the end: whoever else closes waits for the same.
         let mut tasks = self.tasks.lock().await;
-        let Some(Tasks { lifecycle, mut worker, publisher }) = tasks.take() else { return };
+        let Some(Tasks { lifecycle, mut worker, publisher, keeper }) = tasks.take() else { return };
         let ended = lifecycle.await;
         let answered = R::timeout(CLOSE, &mut worker).await;
         self.abort.cancel();
@@ -179,7 +195,7 @@ impl<R: Runtime> ObjectShard<R> {
             Ok(ended) => ended,
             Err(_) => worker.await,
         };
-        for ended in [ended, answered, publisher.await] {
+        for ended in [ended, answered, publisher.await, keeper.await] {
             if let Err(error) = ended {
                 tracing::error!(shard = ?self.voice.shard(), %error, "a task of the shard failed");
             }

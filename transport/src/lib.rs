@@ -19,6 +19,7 @@ pub mod sim;
 pub mod stream;
 #[cfg(feature = "testing")]
 pub mod suite;
+pub mod time_window;
 pub mod timer;
 pub mod zenoh;
 

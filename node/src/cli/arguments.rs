@@ -344,6 +344,7 @@ pub struct Touch {
 
 /// `odgm list`.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("bounds").multiple(true)))]
 pub struct List {
     /// collection[/object[/entry]], wildcards allowed
     pub pattern: PatternArgument,
@@ -356,6 +357,18 @@ pub struct List {
     /// Print only how many there are.
     #[arg(long, conflicts_with_all = ["values", "limit"])]
     pub count: bool,
+    /// Only the objects that this index finds, in its order in each partition.
+    #[arg(long, requires = "bounds")]
+    pub index: Option<String>,
+    /// With this value: a JSON scalar, or text as it is.
+    #[arg(long, groups = ["bounds"], requires = "index", conflicts_with_all = ["ge", "lt"], allow_hyphen_values = true)]
+    pub eq: Option<String>,
+    /// With this value or a higher one.
+    #[arg(long, groups = ["bounds"], requires = "index", allow_hyphen_values = true)]
+    pub ge: Option<String>,
+    /// With a lower value.
+    #[arg(long, groups = ["bounds"], requires = "index", allow_hyphen_values = true)]
+    pub lt: Option<String>,
     /// How fresh; by default the strongest that the collection offers.
     #[arg(long, value_enum)]
     pub cons: Option<Consistency>,

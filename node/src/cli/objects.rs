@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use odgm_shard::client::{self, ClientError, GridClient, PutCondition, Selected};
-use odgm_shard::object::{ObjectId, Partition};
+use odgm_shard::client::{self, ClientError, Event, Find, GridClient, PutCondition, Seen, Selected};
+use odgm_shard::object::{CollectionName, ObjectId, Partition};
 use odgm_shard::protocol::{Code, Refusal};
 use serde_json::{Value, json};
 
@@ -167,6 +167,7 @@ pub(super) async fn list(client: &GridClient, format: Format, list: List) -> Res
         what.partition = Some(client.partition(collection, &key.key.object).await?);
     }
     what.values = list.values;
+    what.find = list.index.map(|index| Find { index, eq: list.eq, ge: list.ge, lt: list.lt });
     what.page = list.limit.unwrap_or(PAGE).clamp(1, PAGE);
     if list.count {
         let count = client.count(what).await?;
@@ -210,6 +211,7 @@ fn selected(pattern: &PatternArgument, chunks: String, cons: Option<Consistency>
         values: false,
         consistency: consistency(cons),
         page: PAGE,
+        find: None,
     }
 }
 
@@ -220,29 +222,65 @@ pub(super) async fn watch(client: &GridClient, format: Format, watch: Watch) -> 
         (Some(object), Some(key)) if key.key.entry.is_none() => format!("{object}/**"),
         (Some(pattern), _) => pattern.clone(),
     };
+    let mut left = watch.count.unwrap_or(u64::MAX);
+    if let Some(from) = watch.from {
+        let partition = match watch.pattern.key() {
+            Some(key) => Some(client.partition(collection, &key.key.object).await?),
+            None => None,
+        };
+        let mut events = client.resume(collection, &chunks, partition, from).await?;
+        announce(collection.as_str(), &chunks);
+        while left > 0 {
+            let event = tokio::select! {
+                event = events.next() => event?,
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+            };
+            let (seen, event) = event.ok_or_else(closed)?;
+            left -= 1;
+            show_event(format, collection, &event, Some(seen))?;
+        }
+        return Ok(());
+    }
     let mut events = client.watch(collection, &chunks)?;
     // Behind the subscription on the same link: once it is answered, the node knows the subscription.
     client.meta(collection).await?;
     announce(collection.as_str(), &chunks);
-    let mut left = watch.count.unwrap_or(u64::MAX);
     while left > 0 {
         let event = tokio::select! {
             event = events.next() => event?,
             _ = tokio::signal::ctrl_c() => return Ok(()),
         };
-        let Some(event) = event else {
-            return Err(Failure::Unreachable(odgm_transport::Error::Session("closed".into())));
-        };
         left -= 1;
-        match format {
-            Format::Text => output::line(output::event_line(collection, &event))?,
-            Format::Json => {
-                let partition = Some(event.partition);
-                let mut shown =
-                    output::found_json(collection, partition, &event.key, &event.found, !event.deleted);
-                shown["kind"] = json!(if event.deleted { "delete" } else { "put" });
-                output::line(shown.to_string())?;
+        show_event(format, collection, &event.ok_or_else(closed)?, None)?;
+    }
+    Ok(())
+}
+
+fn closed() -> Failure {
+    Failure::Unreachable(odgm_transport::Error::Session("closed".into()))
+}
+
+fn show_event(
+    format: Format,
+    collection: &CollectionName,
+    event: &Event,
+    seen: Option<Seen>,
+) -> Result<(), Failure> {
+    match format {
+        Format::Text => output::line(output::event_line(collection, event))?,
+        Format::Json => {
+            let partition = Some(event.partition);
+            let mut shown =
+                output::found_json(collection, partition, &event.key, &event.found, !event.deleted);
+            shown["kind"] = json!(if event.deleted { "delete" } else { "put" });
+            if let Some(seen) = seen {
+                shown["seen"] = json!(match seen {
+                    Seen::Live => "live",
+                    Seen::Replayed => "replayed",
+                    Seen::Listed => "listed",
+                });
             }
+            output::line(shown.to_string())?;
         }
     }
     Ok(())

@@ -206,8 +206,16 @@ fn conditions_and_request_ids_are_the_grid_s() {
     assert!(
         node.refused(&["increment", "default/n", "--by", "1", "--rid", "r1"]).contains("INVALID_PARAMETER")
     );
-    assert!(node.refused(&["put", "default/t", "v", "--ttl", "30s"]).contains("UNSUPPORTED"));
-    assert!(node.refused(&["touch", "default/a", "--ttl", "30s"]).contains("UNSUPPORTED"));
+    assert!(node.json(&["put", "default/t", "v", "--ttl", "1h"])["expires_unix_ms"].as_u64() > Some(0));
+    let touched = node.json(&["touch", "default/t", "--ttl", "none"]);
+    assert_eq!((&touched["version"], &touched["expires_unix_ms"]), (&2.into(), &Value::Null));
+    assert!(node.refused(&["touch", "default/none", "--ttl", "30s"]).contains("NOT_FOUND"));
+    assert!(node.refused(&["touch", "default/t", "--ttl", "soon"]).contains("INVALID_PARAMETER"));
+    node.done(&["touch", "default/t", "--ttl", "1ms"]);
+    let ended = std::time::Instant::now() + DEADLINE;
+    while node.run(&["get", "default/t"]).status.code() == Some(0) {
+        assert!(std::time::Instant::now() < ended, "the key never ends");
+    }
     let too_large = "x".repeat((8 << 20) + 1);
     let output = node.run_with(&["put", "default/a", "-"], &too_large);
     assert_eq!(output.status.code(), Some(1));
@@ -265,6 +273,69 @@ fn a_watch_prints_changes_until_it_has_seen_enough() {
         events.iter().map(|event| (event["kind"].as_str(), event["revision"].as_u64())).collect();
     assert_eq!(seen, [(Some("put"), Some(1)), (Some("put"), Some(2)), (Some("delete"), Some(3))]);
     assert_eq!(events[1]["entry"], "name");
+}
+
+#[test]
+fn a_watch_from_a_revision_replays_and_goes_on_and_lists_when_it_came_too_late() {
+    let node = Node::start();
+    for value in ["1", "2", "3"] {
+        node.done(&["put", "default/alice", value]);
+    }
+    node.done(&["delete", "default/alice"]);
+    let watched = |pattern: &str, from: &str, count: &str| -> Vec<(String, String, u64)> {
+        let printed = node.done(&["-o", "json", "watch", pattern, "--from", from, "--count", count]);
+        let events = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let told = |event: &Value, name: &str| event[name].as_str().unwrap().to_owned();
+        events
+            .map(|event| (told(&event, "seen"), told(&event, "kind"), event["revision"].as_u64().unwrap()))
+            .collect()
+    };
+    let replayed = |kind: &str, revision| ("replayed".to_owned(), kind.to_owned(), revision);
+    let expected = [replayed("put", 2), replayed("put", 3), replayed("delete", 4)];
+    assert_eq!(watched("default/alice", "2", "3"), expected);
+    assert_eq!(watched("default", "2", "3"), expected);
+    let update = r#"{"events": {"retain": {"count": 1}}}"#;
+    let updated = node.run_with(&["collection", "update", "default", "--file", "-", "-o", "json"], update);
+    assert_eq!(updated.status.code(), Some(0), "{}", stderr(&updated));
+    let updated: Value = serde_json::from_slice(&updated.stdout).unwrap();
+    assert_eq!(updated["events"]["retain"]["count"], 1);
+    node.done(&["put", "default/alice", "5"]);
+    let listed = || watched("default/alice", "1", "1").remove(0);
+    let ended = std::time::Instant::now() + DEADLINE;
+    while listed() != ("listed".to_owned(), "put".to_owned(), 5) {
+        assert!(std::time::Instant::now() < ended, "the new retention never holds");
+    }
+}
+
+#[test]
+fn indexes_are_made_asked_and_dropped() {
+    let node = Node::start();
+    let create = r#"{"partitions": 2, "indexes": [{"name": "age", "path": "/age"}]}"#;
+    let created = node.run_with(&["collection", "create", "people", "--file", "-"], create);
+    assert_eq!(created.status.code(), Some(0), "{}", stderr(&created));
+    for (name, age) in [("alice", 30), ("bob", 7), ("carol", 30)] {
+        node.done(&["put", &format!("people/{name}"), &format!("{{\"age\": {age}}}")]);
+    }
+    let found = |arguments: &[&str]| {
+        let arguments = [&["list", "people"], arguments].concat();
+        let mut names: Vec<String> = node.done(&arguments).lines().map(str::to_owned).collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    let thirty = found(&["--index", "age", "--eq", "30"]);
+    assert!(thirty.contains("alice") && thirty.contains("carol") && !thirty.contains("bob"), "{thirty}");
+    assert!(found(&["--index", "age", "--ge", "-5", "--lt", "30"]).contains("bob"));
+    assert_eq!(found(&["--index", "age", "--ge", "8", "--count"]), "2");
+    let dropped = node.run_with(&["collection", "update", "people", "--file", "-"], r#"{"indexes": []}"#);
+    assert_eq!(dropped.status.code(), Some(0), "{}", stderr(&dropped));
+    let ended = std::time::Instant::now() + DEADLINE;
+    while !stderr(&node.run(&["list", "people", "--index", "age", "--eq", "30"]))
+        .contains("INVALID_PARAMETER")
+    {
+        assert!(std::time::Instant::now() < ended, "the index never goes");
+    }
+    let fixed = node.run_with(&["collection", "update", "people", "--file", "-"], r#"{"partitions": 3}"#);
+    assert!(stderr(&fixed).contains("fixed at creation"), "{}", stderr(&fixed));
 }
 
 #[test]

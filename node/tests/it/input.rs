@@ -39,12 +39,14 @@ async fn what_is_wrong_is_refused_with_its_code_and_writes_nothing() {
         ("odgm/default/3/alice?limit=0", "INVALID_PARAMETER"),
         ("odgm/default/3/alice?cons=%zz", "INVALID_PARAMETER"),
         ("odgm/default/3/alice?cursor=%21", "INVALID_PARAMETER"),
-        ("odgm/default/3/alice?index=a;eq=1", "UNSUPPORTED"),
+        ("odgm/default/3/alice?index=a;eq=1", "INVALID_PARAMETER"),
+        ("odgm/default/3/*?index=a;eq=1", "INVALID_PARAMETER"),
+        ("odgm/default/3/*?index=a;eq=1;lt=2", "INVALID_PARAMETER"),
         ("odgm/default/3/a\u{1}b", "INVALID_KEY"),
         ("odgm/default/3/alice/a/b", "INVALID_KEY"),
         (&format!("odgm/default/3/{long}"), "INVALID_KEY"),
         (&format!("odgm/default/3/alice/{long}"), "INVALID_KEY"),
-        ("odgm/@ev/default/3/**?from=1", "UNSUPPORTED"),
+        ("odgm/@ev/default/3/**?from=x", "INVALID_PARAMETER"),
         ("odgm/@meta/nothing", "NO_COLLECTION"),
         ("odgm/@meta/default?x=1", "INVALID_PARAMETER"),
         ("odgm/@admin/collections/nothing", "NO_COLLECTION"),
@@ -55,7 +57,8 @@ async fn what_is_wrong_is_refused_with_its_code_and_writes_nothing() {
         ("odgm/@cmd/default/3/alice?op=frob", "INVALID_PARAMETER"),
         ("odgm/@cmd/default/2/alice?op=delete", "WRONG_PARTITION"),
         ("odgm/@cmd/default/3/alice?op=delete;if_absent=1", "INVALID_PARAMETER"),
-        ("odgm/@cmd/default/3/alice?op=touch;ttl=1s", "UNSUPPORTED"),
+        ("odgm/@cmd/default/3/nobody?op=touch;ttl=1s", "NOT_FOUND"),
+        ("odgm/@cmd/default/3/alice?op=touch;ttl=-1s", "INVALID_PARAMETER"),
         ("odgm/@cmd/default/3/*?op=delete", "INVALID_KEY"),
         ("odgm/@cmd/default/3/al$*?op=delete", "INVALID_KEY"),
         ("odgm/@cmd/default/3/alice/**?op=delete", "INVALID_KEY"),
@@ -66,7 +69,7 @@ async fn what_is_wrong_is_refused_with_its_code_and_writes_nothing() {
     let large = vec![0; (8 << 20) + 1];
     let refused = ask(&session, "odgm/@cmd/default/3/alice?op=put", Some(&large)).await;
     assert_eq!(refused.refused("TOO_LARGE")["limit"], 8 << 20);
-    ask(&session, "odgm/@cmd/default/3/alice?op=put;ttl=1s", Some(b"y")).await.refused("UNSUPPORTED");
+    ask(&session, "odgm/@cmd/default/3/alice?op=put;ttl=1", Some(b"y")).await.refused("INVALID_PARAMETER");
     for wild in ["odgm/default/3/*", "odgm/default/3/alice/**", "odgm/**", "**"] {
         session.put(wild, "y").await.unwrap();
         session.delete(wild).await.unwrap();

@@ -267,6 +267,7 @@ async fn list(client: &GridClient, collection: &CollectionName) -> (Vec<String>,
         values: false,
         consistency: odgm_shard::client::Consistency::Linearizable,
         page: 500,
+        find: None,
     });
     let (mut objects, mut revisions) = (Vec::new(), Vec::<u64>::new());
     while let Some(page) = lister.next_page().await.unwrap() {

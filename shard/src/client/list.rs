@@ -24,6 +24,21 @@ pub struct Selected {
     pub consistency: Consistency,
     /// Keys a page.
     pub page: usize,
+    /// Only the objects that an index finds, in its order.
+    pub find: Option<Find>,
+}
+
+/// What an index is asked for: a value, or a range. Values are JSON scalars, or text as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Find {
+    /// The index.
+    pub index: String,
+    /// This value.
+    pub eq: Option<String>,
+    /// From this value on.
+    pub ge: Option<String>,
+    /// Below this value.
+    pub lt: Option<String>,
 }
 
 /// A key of a page.
@@ -121,9 +136,14 @@ impl Lister<'_> {
     /// Asks until a page comes whole.
     async fn page(&self, parameters: &[(&str, &str)]) -> Result<(Vec<Listed>, End)> {
         let client = self.client;
-        let Selected { collection, pattern, consistency, .. } = &self.selected;
+        let Selected { collection, pattern, consistency, find, .. } = &self.selected;
         let mut given = parameters.to_vec();
         given.extend(consistency.parameter());
+        if let Some(Find { index, eq, ge, lt }) = find {
+            given.push(("index", index));
+            let bounds = [("eq", eq), ("ge", ge), ("lt", lt)];
+            given.extend(bounds.into_iter().filter_map(|(name, bound)| Some((name, bound.as_deref()?))));
+        }
         let partition = Partition(self.partition);
         let key =
             client.options.keys.matching(Plane::Data, collection, partition, pattern).map_err(invalid)?;

@@ -3,6 +3,7 @@
 //! Each checks the revision of every record that it was computed from: when somebody was faster, its
 //! `then` does not run, and the caller reads and computes again.
 
+use crate::cluster::collection::CollectionUpdate;
 use crate::cluster::map::ClusterMap;
 use crate::cluster::records::{self, Counters};
 use crate::cluster::{CollectionRecord, CollectionSpec, NodeRecord, ReplicaRecord, ShardRecord, placement};
@@ -108,6 +109,26 @@ pub fn create_collection(
             records::put(records::counters_key(), &next),
             records::put(records::collection_key(&name), &record),
         ],
+    ))
+}
+
+/// Changes what can change of a collection.
+///
+/// # Errors
+/// When there is none of the name, or the change is refused.
+pub fn update_collection(
+    map: &ClusterMap,
+    name: &CollectionName,
+    update: CollectionUpdate,
+) -> Result<Operation, Refused> {
+    let collection =
+        map.collections.get(name).ok_or_else(|| Refused::NoCollection(name.as_str().to_owned()))?;
+    let spec = update.apply(&collection.record.spec)?;
+    let record = CollectionRecord { spec, ..collection.record.clone() };
+    let key = records::collection_key(name);
+    Ok(txn(
+        vec![records::unchanged(key.clone(), Some(collection.revision))],
+        vec![records::put(key, &record)],
     ))
 }
 

@@ -1,11 +1,12 @@
 //! Requests as a client sends them: the other way of [`request`](super::request).
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::refusal::JSON;
 use super::request::{Body, Consistency, ReadParameters};
 use super::{cursor, parameters, txn};
-use crate::state::{Command, Condition, Operation};
+use crate::state::{Command, Condition, IndexQuery, Operation};
 
 /// A command as a client sends it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +44,12 @@ pub fn encode_command(command: &Command, timeout: Option<Duration>) -> Encoded {
         Operation::Increment { by, .. } => {
             pairs.extend([("op", "increment".to_owned()), ("by", by.to_string())]);
         }
+        Operation::Touch { ttl_ms, .. } => {
+            let ttl = ttl_ms.map_or_else(|| "none".to_owned(), |ttl| format!("{ttl}ms"));
+            pairs.extend([("op", "touch".to_owned()), ("ttl", ttl)]);
+        }
+        // None of a client's: a server refuses the name.
+        Operation::Upkeep(_) => pairs.push(("op", "upkeep".to_owned())),
         Operation::Txn { checks, then, otherwise } => {
             pairs.push(("op", "txn".to_owned()));
             body.payload = Some(txn::encode(checks, then, otherwise));
@@ -65,6 +72,22 @@ impl ReadParameters {
             Consistency::Local => "local",
         });
         let incarnation = self.incarnation.map(u128::from_be_bytes);
+        let find = self.find.iter().flat_map(|find| {
+            let IndexQuery { name, from, to } = &find.query;
+            let bounds = match (from, to) {
+                (Bound::Included(eq), Bound::Included(to)) if eq == to => vec![("eq", eq)],
+                (from, to) => {
+                    let bound = |name, bound| match bound {
+                        Bound::Included(value) | Bound::Excluded(value) => Some((name, value)),
+                        Bound::Unbounded => None,
+                    };
+                    bound("ge", from.as_ref()).into_iter().chain(bound("lt", to.as_ref())).collect()
+                }
+            };
+            let bounds = bounds.into_iter().map(|(name, value)| (name, value.to_json().to_string()));
+            let after = find.after.as_ref().map(|(value, key)| ("cursor", cursor::encode_hit(value, key)));
+            std::iter::once(("index", name.clone())).chain(bounds).chain(after)
+        });
         let pairs = [
             consistency.map(|consistency| ("cons", consistency.to_owned())),
             self.limit.map(|limit| ("limit", limit.to_string())),
@@ -76,6 +99,6 @@ impl ReadParameters {
             self.timeout.map(|timeout| ("timeout", parameters::duration_text(timeout))),
             incarnation.map(|incarnation| ("incarnation", format!("{incarnation:032x}"))),
         ];
-        parameters::join(pairs.into_iter().flatten())
+        parameters::join(pairs.into_iter().flatten().chain(find))
     }
 }

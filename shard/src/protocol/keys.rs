@@ -6,6 +6,7 @@
 //! | commands | `ROOT/@cmd/{collection}/{partition}[/{object}[/{entry}]]` |
 //! | near | `ROOT/@near/{collection}/{partition}/{object}[/{entry}]` |
 //! | events | `ROOT/@ev/{collection}/{partition}/{object}[/{entry}]` |
+//! | history, for advanced subscribers | `ROOT/@ev/{collection}/{partition}/**/@adv/pub/{clock}/uhlc/_` |
 //!
 //! A key that was asked is read against the shard that it reached: its chunks are matched with the
 //! shard's own head, and what is left says which objects and entries it is for.
@@ -177,6 +178,18 @@ impl Keys {
     /// All keys of a shard on a plane: what its server declares. It matches the partition's own key too.
     pub fn shard(&self, plane: Plane, collection: &CollectionName, partition: Partition) -> KeyExpr<'static> {
         checked(format!("{}/**", self.head(plane, collection, partition.into())))
+    }
+
+    /// Where zenoh-ext's advanced subscribers ask for the history of a shard, whose commits this clock
+    /// stamps.
+    pub fn cache(
+        &self,
+        collection: &CollectionName,
+        partition: Partition,
+        clock: [u8; 16],
+    ) -> KeyExpr<'static> {
+        let head = self.head(Plane::Event, collection, partition.into());
+        checked(format!("{head}/**/@adv/pub/{:x}/uhlc/_", u128::from_le_bytes(clock)))
     }
 
     /// The key under which any node describes a collection.

@@ -5,7 +5,6 @@ use odgm_transport::session::{ErrorReply, Reply, Sample, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::attachment::Attachment;
-use super::cursor;
 use super::keys::{CommandTarget, Keys, Plane, ShardAddress, partition_clock};
 use super::refusal::{JSON, Refusal};
 use super::txn;
@@ -139,9 +138,9 @@ impl Voice {
         }
     }
 
-    /// The END record that closes a list of this partition; `next` is the last key of a page that
-    /// another one follows.
-    pub fn end(&self, revision: u64, count: u64, next: Option<&ObjectKey>) -> ErrorReply {
+    /// The END record that closes a list of this partition; `next` is the cursor of the page that
+    /// follows; of a replay, the next `from`.
+    pub fn end(&self, revision: u64, count: u64, next: Option<String>) -> ErrorReply {
         let end = End {
             code: END.to_owned(),
             collection: self.shard.collection.as_str().to_owned(),
@@ -150,7 +149,7 @@ impl Voice {
             incarnation: format!("{:032x}", u128::from_be_bytes(self.incarnation)),
             revision,
             count,
-            next: next.map(cursor::encode),
+            next,
         };
         let payload = serde_json::to_vec(&end).expect("strings and numbers are JSON");
         ErrorReply { payload: payload.into(), encoding: JSON.to_owned() }
@@ -175,7 +174,7 @@ pub struct End {
     pub revision: u64,
     /// How many keys the list has.
     pub count: u64,
-    /// The cursor of the next page.
+    /// The cursor of the next page; of a replay, the next `from`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

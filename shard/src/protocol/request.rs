@@ -1,11 +1,13 @@
 //! Requests: what a client asks of a shard, parsed once and whole.
 //!
-//! What a later version will do (`ttl`, `touch`, `index`, `from`) is parsed, so that a wrong value is
-//! told first, and then refused as `UNSUPPORTED`. Nothing is silently ignored.
+//! Nothing is silently ignored: what is not known here is refused.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
+use odgm_storage::data::index::IndexValue;
+use odgm_transport::time_window::TimeWindow;
 
 pub use super::encode::{Encoded, encode_command};
 use super::keys::{CommandTarget, DataQuery, Keys, Plane, ShardAddress};
@@ -13,7 +15,7 @@ use super::parameters::{self, Taking};
 use super::refusal::{Code, Refusal};
 use super::{cursor, txn};
 use crate::object::{ObjectKey, Value};
-use crate::state::{Command, Condition, Operation};
+use crate::state::{Command, Condition, IndexQuery, Operation, Selection, index};
 
 /// The longest request id.
 const MAX_RID_BYTES: usize = 64;
@@ -36,6 +38,8 @@ pub struct ReadParameters {
     pub limit: Option<u64>,
     /// `cursor`: only keys behind this one.
     pub after: Option<ObjectKey>,
+    /// `index`, with `eq`, `ge` and `lt`: only keys of the objects that it finds, in its order.
+    pub find: Option<Find>,
     /// `keys=1`: no payloads.
     pub keys_only: bool,
     /// `count=1`: only the END record.
@@ -48,6 +52,15 @@ pub struct ReadParameters {
     pub timeout: Option<Duration>,
     /// `incarnation`: only of this incarnation.
     pub incarnation: Option<[u8; 16]>,
+}
+
+/// What an index is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Find {
+    /// The index, and the values.
+    pub query: IndexQuery,
+    /// `cursor`: only what is behind this value and key; stands for [`ReadParameters::after`].
+    pub after: Option<(IndexValue, ObjectKey)>,
 }
 
 /// A read.
@@ -95,14 +108,10 @@ pub fn read(
     let Some(query) = keys.data_query(plane, key, shard)? else { return Ok(None) };
     let mut taking = Taking::new(parameters)?;
     let parameters = read_parameters(&mut taking)?;
-    let index = taking.text("index");
-    let bounds = ["eq", "ge", "lt"].map(|bound| taking.text(bound));
     taking.finish("a read")?;
-    if index.is_none() && bounds.iter().any(Option::is_some) {
-        return Err(Refusal::parameter("eq, ge and lt need an index"));
-    }
+    let has_cursor = parameters.after.is_some() || parameters.find.iter().any(|find| find.after.is_some());
     let names_partition = keys.names_partition(plane, key, shard);
-    if !names_partition && (parameters.after.is_some() || parameters.incarnation.is_some()) {
+    if !names_partition && (has_cursor || parameters.incarnation.is_some()) {
         return Err(Refusal::parameter("cursor and incarnation need a concrete partition"));
     }
     if plane == Plane::Near {
@@ -113,24 +122,31 @@ pub fn read(
             return Err(Refusal::new(Code::Unsupported, "a near read is local, never linearizable"));
         }
     }
-    if matches!(query, DataQuery::Concrete(_)) && parameters.after.is_some() {
-        return Err(Refusal::parameter("cursor needs a key with wildcards"));
-    }
-    if index.is_some() {
-        return Err(Refusal::new(Code::Unsupported, "index is not supported yet"));
+    if matches!(query, DataQuery::Concrete(_)) && (has_cursor || parameters.find.is_some()) {
+        return Err(Refusal::parameter("cursor and index need a key with wildcards"));
     }
     Ok(Some(ReadRequest { query, parameters }))
 }
 
 fn read_parameters(taking: &mut Taking) -> Result<ReadParameters, Refusal> {
+    let query = index_query(taking)?;
+    let allowed = "what END gave as next";
+    let (after, find) = match query {
+        None => (taking.parsed("cursor", allowed, cursor::decode)?, None),
+        Some(query) => {
+            let after = taking.parsed("cursor", allowed, cursor::decode_hit)?;
+            (None, Some(Find { query, after }))
+        }
+    };
     Ok(ReadParameters {
+        after,
+        find,
         consistency: taking.parsed("cons", "linearizable or local", |text| match text {
             "linearizable" => Some(Consistency::Linearizable),
             "local" => Some(Consistency::Local),
             _ => None,
         })?,
         limit: taking.positive("limit")?,
-        after: taking.parsed("cursor", "what END gave as next", cursor::decode)?,
         keys_only: taking.flag("keys")?,
         count_only: taking.flag("count")?,
         end: taking.flag("end")?,
@@ -140,26 +156,108 @@ fn read_parameters(taking: &mut Taking) -> Result<ReadParameters, Refusal> {
     })
 }
 
-/// Parses a query of the event plane, which replays history: not served yet.
+fn index_query(taking: &mut Taking) -> Result<Option<IndexQuery>, Refusal> {
+    let name = taking.text("index");
+    let [eq, ge, lt] = ["eq", "ge", "lt"].map(|bound| taking.text(bound).map(|text| index::scalar(&text)));
+    let bounds = match (eq, ge, lt) {
+        (None, None, None) => None,
+        (Some(eq), None, None) => Some((Bound::Included(eq.clone()), Bound::Included(eq))),
+        (None, ge, lt) => {
+            Some((ge.map_or(Bound::Unbounded, Bound::Included), lt.map_or(Bound::Unbounded, Bound::Excluded)))
+        }
+        (Some(_), ..) => return Err(Refusal::parameter("give eq, or ge and lt")),
+    };
+    match (name, bounds) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Refusal::parameter("eq, ge and lt need an index")),
+        (Some(_), None) => Err(Refusal::parameter("index needs eq, or ge and lt, or one of these")),
+        (Some(name), Some((from, to))) => Ok(Some(IndexQuery { name, from, to })),
+    }
+}
+
+/// A replay of the retained changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayRequest {
+    /// Which keys' changes.
+    pub selection: Selection,
+    /// `from`: the first revision; `None` is the oldest that is retained.
+    pub from: Option<u64>,
+    /// `limit`: at most this many changes.
+    pub limit: Option<u64>,
+    /// `end=1`: close with an END record.
+    pub end: bool,
+    /// `timeout`.
+    pub timeout: Option<Duration>,
+    /// `incarnation`: only of this incarnation.
+    pub incarnation: Option<[u8; 16]>,
+}
+
+/// Parses a query of the event plane, which replays the history. `None`: another partition answers; stay
+/// silent.
 ///
 /// # Errors
-/// Always: what is wrong with it, else `UNSUPPORTED`. `Ok`: another partition answers; stay silent.
-pub fn replay(keys: &Keys, shard: &ShardAddress, key: &str, parameters: &str) -> Result<(), Refusal> {
-    if keys.data_query(Plane::Event, key, shard)?.is_none() {
-        return Ok(());
-    }
+/// What is wrong, and what is allowed.
+pub fn replay(
+    keys: &Keys,
+    shard: &ShardAddress,
+    key: &str,
+    parameters: &str,
+) -> Result<Option<ReplayRequest>, Refusal> {
+    let Some(query) = keys.data_query(Plane::Event, key, shard)? else { return Ok(None) };
     let mut taking = Taking::new(parameters)?;
     let from = taking.number("from")?;
-    taking.positive("limit")?;
-    taking.flag("end")?;
-    taking.timeout()?;
+    let limit = taking.positive("limit")?;
+    let end = taking.flag("end")?;
+    let timeout = taking.timeout()?;
     let incarnation = taking.parsed("incarnation", "32 hex digits", hex_16)?;
     taking.finish("a replay")?;
     let needs_partition = from.is_some() || incarnation.is_some();
     if needs_partition && !keys.names_partition(Plane::Event, key, shard) {
         return Err(Refusal::parameter("from and incarnation need a concrete partition"));
     }
-    Err(Refusal::new(Code::Unsupported, "replaying events (from) is not supported yet"))
+    let selection = match query {
+        DataQuery::Concrete(key) => Selection::key(&key),
+        DataQuery::Wildcard(selection) => selection,
+    };
+    Ok(Some(ReplayRequest { selection, from, limit, end, timeout, incarnation }))
+}
+
+/// A query of zenoh-ext's advanced subscriber for what it may have missed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CacheRequest {
+    /// Which keys' changes.
+    pub selection: Selection,
+    /// `_max`: the newest of them.
+    pub max: Option<u64>,
+    /// `_time`: those committed then.
+    pub window: Option<TimeWindow>,
+}
+
+/// Parses a query for the cache of a publisher, which the history stands for; `now` is NTP64. `None`:
+/// nothing here is asked for. What zenoh may add to such queries is ignored.
+pub fn cache(
+    keys: &Keys,
+    shard: &ShardAddress,
+    key: &str,
+    parameters: &str,
+    now: u64,
+) -> Option<CacheRequest> {
+    let (key, _) = key.split_once("/@adv/")?;
+    let selection = match keys.data_query(Plane::Event, key, shard).ok()?? {
+        DataQuery::Concrete(key) => Selection::key(&key),
+        DataQuery::Wildcard(selection) => selection,
+    };
+    let mut given = parameters::pairs(parameters).ok()?;
+    // Sequence numbers are of publishers that number their samples; these have the commits' times.
+    if given.contains_key("_sn") {
+        return None;
+    }
+    let max = given.remove("_max").map(|max| max.parse()).transpose().ok()?;
+    let window = match given.remove("_time") {
+        Some(text) => Some(TimeWindow::parse(&text, now)?),
+        None => None,
+    };
+    Some(CacheRequest { selection, max, window })
 }
 
 /// Parses an acknowledged command. `None`: another partition answers; stay silent.
@@ -198,13 +296,17 @@ pub fn command(
             no_payload("increment", &body)?;
             Operation::Increment { key: key.clone(), by }
         }
-        ("touch", CommandTarget::Key(_)) => {
+        ("touch", CommandTarget::Key(key)) => {
             let allowed = format!("none, or {}", parameters::DURATION);
-            let ttl = |text: &str| (text == "none" || parameters::duration(text).is_some()).then_some(());
+            let ttl = |text: &str| match text {
+                "none" => Some(None),
+                text => parameters::duration(text).map(|ttl| Some(millis(ttl))),
+            };
             let ttl = taking.parsed("ttl", &allowed, ttl)?;
             taking.finish("op=touch")?;
-            ttl.ok_or_else(|| Refusal::parameter(format!("ttl is missing, allowed is {allowed}")))?;
-            return Err(Refusal::new(Code::Unsupported, "op=touch is not supported yet"));
+            no_payload("touch", &body)?;
+            let missing = || Refusal::parameter(format!("ttl is missing, allowed is {allowed}"));
+            Operation::Touch { key: key.clone(), ttl_ms: ttl.ok_or_else(missing)? }
         }
         ("txn", CommandTarget::Partition) => {
             taking.finish("op=txn")?;
@@ -242,10 +344,12 @@ fn put(mut taking: Taking, key: ObjectKey, body: Body, value_limit: u64) -> Resu
         _ => return Err(Refusal::parameter("give one of if_revision, if_absent, if_present")),
     };
     let value = value(body, value_limit)?;
-    if ttl.is_some() {
-        return Err(Refusal::new(Code::Unsupported, "ttl is not supported yet"));
-    }
-    Ok(Operation::Put { key, value, ttl_ms: None, condition })
+    Ok(Operation::Put { key, value, ttl_ms: ttl.map(millis), condition })
+}
+
+/// Parsed durations are whole milliseconds, at most a quarter of what fits.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Parses a plain put (with a payload) or delete (without). `None`: another partition takes it.

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::keys::{ShardAddress, wrong_partition};
 use super::parameters::{DURATION, duration, shown};
-use super::refusal::{Code, Refusal};
-use super::request::within;
+use super::refusal::Refusal;
+use super::request::{millis, within};
 use crate::object::{EntryName, ObjectId, ObjectKey, Value, partition_of};
 use crate::state::{Check, CheckKind, Done, Operation, Step, StepDone, TxnDone};
 
@@ -130,17 +130,14 @@ struct Base64Json {
 ///
 /// # Errors
 /// `INVALID_PARAMETER` for what is no such JSON and for a key touched twice in a branch; `INVALID_KEY`,
-/// `WRONG_PARTITION`, `TOO_LARGE`, `UNSUPPORTED`.
+/// `WRONG_PARTITION`, `TOO_LARGE`.
 pub(crate) fn parse(payload: &[u8], shard: &ShardAddress, limit: u64) -> Result<Operation, Refusal> {
     let Object(json): Object<TxnJson> = serde_json::from_slice(payload)
         .map_err(|error| Refusal::parameter(format!("the transaction is not as it must be: {error}")))?;
     let parser = Parser { shard, limit };
     let checks = json.checks.into_iter().map(|check| parser.check(check.0)).collect::<Result<_, _>>()?;
-    let (then, then_ttl) = parser.branch("then", json.then)?;
-    let (otherwise, otherwise_ttl) = parser.branch("else", json.otherwise)?;
-    if then_ttl || otherwise_ttl {
-        return Err(Refusal::new(Code::Unsupported, "ttl is not supported yet"));
-    }
+    let then = parser.branch("then", json.then)?;
+    let otherwise = parser.branch("else", json.otherwise)?;
     Ok(Operation::Txn { checks, then, otherwise })
 }
 
@@ -189,20 +186,13 @@ impl Parser<'_> {
         Ok(Check { key, kind })
     }
 
-    /// The steps of a branch, and whether one has a ttl.
-    fn branch(&self, branch: &str, steps: Vec<StepJson>) -> Result<(Vec<Step>, bool), Refusal> {
-        let mut parsed = Vec::with_capacity(steps.len());
-        let mut has_ttl = false;
-        for step in steps {
-            let (step, with_ttl) = self.step(step)?;
-            has_ttl |= with_ttl;
-            parsed.push(step);
-        }
-        refuse_touched_twice(branch, &parsed)?;
-        Ok((parsed, has_ttl))
+    fn branch(&self, branch: &str, steps: Vec<StepJson>) -> Result<Vec<Step>, Refusal> {
+        let steps = steps.into_iter().map(|step| self.step(step)).collect::<Result<Vec<_>, _>>()?;
+        refuse_touched_twice(branch, &steps)?;
+        Ok(steps)
     }
 
-    fn step(&self, step: StepJson) -> Result<(Step, bool), Refusal> {
+    fn step(&self, step: StepJson) -> Result<Step, Refusal> {
         match step {
             StepJson::Put(Object(put)) => {
                 let key = self.key(&put.object, put.entry.as_deref())?;
@@ -213,15 +203,14 @@ impl Parser<'_> {
                     duration(&ttl).ok_or_else(|| Refusal::parameter(bad()))
                 });
                 let value = Value { payload, encoding: put.encoding, attachment: None };
-                let has_ttl = ttl.transpose()?.is_some();
-                Ok((Step::Put { key, value, ttl_ms: None }, has_ttl))
+                Ok(Step::Put { key, value, ttl_ms: ttl.transpose()?.map(millis) })
             }
             StepJson::Delete(Object(delete)) => {
-                Ok((Step::Delete { key: self.key(&delete.object, delete.entry.as_deref())? }, false))
+                Ok(Step::Delete { key: self.key(&delete.object, delete.entry.as_deref())? })
             }
             StepJson::Increment(Object(increment)) => {
                 let key = self.key(&increment.object, increment.entry.as_deref())?;
-                Ok((Step::Increment { key, by: increment.by }, false))
+                Ok(Step::Increment { key, by: increment.by })
             }
         }
     }

@@ -45,6 +45,7 @@ impl<R: Runtime> Answerer<R> {
         let Job { arrived, held } = job;
         let (plane, query) = match arrived {
             Arrived::Sample(sample) => return self.admit_sample(sample, held),
+            Arrived::Cache(query) => return self.admit_cache(query, held),
             Arrived::Query(plane, query) => (plane, query),
         };
         let asked = match plane {
@@ -81,9 +82,7 @@ impl<R: Runtime> Answerer<R> {
         } else {
             self.serves()?;
         }
-        if parameters.incarnation.is_some_and(|wanted| wanted != self.voice.incarnation()) {
-            return Err(Refusal::new(Code::Compacted, "the collection has another incarnation"));
-        }
+        self.is_incarnation(parameters.incarnation)?;
         let local = plane == Plane::Near || parameters.consistency == Some(Consistency::Local);
         let timeout = parameters.timeout;
         Ok(Some(Asked::Read { what: what(asked, parameters), linearizable: !local, timeout }))
@@ -105,8 +104,32 @@ impl<R: Runtime> Answerer<R> {
 
     fn replay(&self, query: &Query) -> Result<Option<Asked>, Refusal> {
         let (keys, shard) = (self.voice.keys(), self.voice.shard());
-        request::replay(keys, shard, query.key.as_str(), &query.parameters)?;
-        Ok(None)
+        let Some(replay) = request::replay(keys, shard, query.key.as_str(), &query.parameters)? else {
+            return Ok(None);
+        };
+        self.serves()?;
+        self.is_incarnation(replay.incarnation)?;
+        let timeout = replay.timeout;
+        Ok(Some(Asked::Read { what: What::Replay(replay), linearizable: true, timeout }))
+    }
+
+    /// What can't be answered ends without one: the subscriber goes on with what comes.
+    fn admit_cache(&self, query: Query, held: Reservation) -> Todo<R> {
+        let (keys, shard, now) = (self.voice.keys(), self.voice.shard(), R::wall_clock());
+        let request = request::cache(keys, shard, query.key.as_str(), &query.parameters, now);
+        let Some(request) = request.filter(|_| self.serves().is_ok()) else { return Todo::Nothing };
+        let (arrived, deadline) = self.times(None);
+        let streamed_until = arrived + self.limits.list_timeout;
+        let (plane, what) = (Plane::Event, What::Cache(request));
+        Todo::Read(Read { plane, query, what, linearizable: true, arrived, deadline, streamed_until, held })
+    }
+
+    fn is_incarnation(&self, wanted: Option<[u8; 16]>) -> Result<(), Refusal> {
+        if wanted.is_none_or(|wanted| wanted == self.voice.incarnation()) {
+            return Ok(());
+        }
+        let history = self.state.view().history().map_err(refusal::of)?;
+        Err(self.compacted("the collection has another incarnation", history.oldest))
     }
 
     fn admit_sample(self: &Arc<Self>, sample: Sample, held: Reservation) -> Todo<R> {
@@ -173,7 +196,7 @@ impl<R: Runtime> Answerer<R> {
 }
 
 fn what(asked: DataQuery, parameters: ReadParameters) -> What {
-    let ReadParameters { missing_empty, keys_only, count_only, end, limit, after, .. } = parameters;
+    let ReadParameters { missing_empty, keys_only, count_only, end, limit, after, find, .. } = parameters;
     let (selection, concrete) = match asked {
         DataQuery::Concrete(key) if !end && !count_only => {
             return What::Point(Point { key, missing_empty, keys_only });
@@ -182,5 +205,6 @@ fn what(asked: DataQuery, parameters: ReadParameters) -> What {
         DataQuery::Wildcard(selection) => (selection, None),
     };
     let concrete = concrete.filter(|_| !missing_empty && !count_only);
-    What::List(List { selection, concrete, after, limit, keys_only, count_only, end: end || count_only })
+    let end = end || count_only;
+    What::List(List { selection, concrete, after, find, limit, keys_only, count_only, end })
 }

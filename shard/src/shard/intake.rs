@@ -23,6 +23,8 @@ const REQUEST_OVERHEAD_BYTES: usize = 512;
 pub(super) enum Arrived {
     /// A query on one of the planes.
     Query(Plane, Query),
+    /// An advanced subscriber's query for history.
+    Cache(Query),
     /// A plain put or delete.
     Sample(Sample),
 }
@@ -72,6 +74,12 @@ impl Intake {
                 query.respond(reply);
             }
         }
+    }
+
+    /// One that does not fit ends without an answer: its subscriber goes on with what comes.
+    pub(super) fn offer_cache(&self, query: Query) {
+        let bytes = query.key.len() + query.parameters.len();
+        self.offer(Arrived::Cache(query), bytes);
     }
 
     pub(super) fn offer_sample(&self, sample: Sample) {

@@ -2,7 +2,7 @@
 //!
 //! | role | declared |
 //! |---|---|
-//! | serving | data and `@cmd` and `@ev` (queries), data (puts), the liveliness token |
+//! | serving | data and `@cmd` and `@ev` (queries, advanced subscribers' too), data (puts), the liveliness token |
 //! | leaderless for two election timeouts | data and `@cmd`, to answer `UNAVAILABLE` |
 //! | any, until it stops | `@near` |
 //!
@@ -144,9 +144,13 @@ impl Lifecycle {
         let intake = self.intake.clone();
         let samples: SampleHandler = Arc::new(move |sample| intake.offer_sample(sample));
         let (events, shard) = (self.all(Plane::Event), self.voice.shard());
+        let intake = self.intake.clone();
+        let caches: QueryHandler = Arc::new(move |query| intake.offer_cache(query));
+        let cache = self.voice.keys().cache(&shard.collection, shard.partition, self.voice.clock());
         Ok(vec![
             self.session.subscribe(&self.all(Plane::Data), samples)?,
             self.session.serve(&events, false, self.queries(Plane::Event))?,
+            self.session.serve(&cache, false, caches)?,
             self.session.announce(&self.voice.keys().live_shard(&shard.collection, shard.partition))?,
         ])
     }

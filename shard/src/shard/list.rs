@@ -1,5 +1,6 @@
 //! Lists: one consistent view of the partition, streamed in key order, in bounded memory.
 
+use odgm_storage::data::index::IndexValue;
 use odgm_transport::session::{Query, ReplyStream};
 use openraft_rt::Instant as _;
 use uuid::Uuid;
@@ -8,9 +9,12 @@ use super::answer::Answerer;
 use super::refusal;
 use crate::object::ObjectKey;
 use crate::protocol::refusal::not_found;
-use crate::protocol::{Code, Plane, Refusal};
+use crate::protocol::{Code, Find, Plane, Refusal, cursor};
 use crate::runtime::Runtime;
-use crate::state::{ObjectView, Selection};
+use crate::state::{ObjectView, Record, Selection};
+
+/// Keys with their records, and what an index found them by.
+type Rows<'a> = Box<dyn Iterator<Item = crate::Result<(Option<IndexValue>, ObjectKey, Record)>> + Send + 'a>;
 
 /// A read of many keys.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub(super) struct List {
     pub(super) selection: Selection,
     /// The page begins behind this key.
     pub(super) after: Option<ObjectKey>,
+    /// Only the objects that an index finds, in its order.
+    pub(super) find: Option<Find>,
     /// How many keys a page has at most.
     pub(super) limit: Option<u64>,
     /// No payloads.
@@ -58,11 +64,21 @@ impl<R: Runtime> Answerer<R> {
         replies: &ReplyStream,
         deadline: R::Instant,
     ) -> Result<(), Refusal> {
-        let mut rows = view.list(&list.selection, list.after.as_ref());
+        let mut rows: Rows<'_> = match &list.find {
+            None => {
+                let rows = view.list(&list.selection, list.after.as_ref());
+                Box::new(rows.map(|row| row.map(|(key, record)| (None, key, record))))
+            }
+            Some(find) => {
+                let rows =
+                    view.find(&find.query, &list.selection, find.after.clone()).map_err(refusal::of)?;
+                Box::new(rows.map(|row| row.map(|(value, key, record)| (Some(value), key, record))))
+            }
+        };
         let (mut count, mut last) = (0_u64, None);
         let next = loop {
             let row = rows.next().transpose().map_err(refusal::of)?;
-            let Some((key, record)) = row else { break None };
+            let Some((value, key, record)) = row else { break None };
             if list.limit.is_some_and(|limit| count >= limit) {
                 break last;
             }
@@ -79,7 +95,7 @@ impl<R: Runtime> Answerer<R> {
                 }
             }
             count += 1;
-            last = Some(key);
+            last = Some((value, key));
         };
         drop(rows);
         self.metrics.listed.increment(count);
@@ -90,7 +106,11 @@ impl<R: Runtime> Answerer<R> {
             let _ = replies.send(refused.reply_to("", Uuid::new_v4));
         }
         if list.end {
-            let _ = replies.send(Err(self.voice.end(view.revision(), count, next.as_ref())));
+            let next = next.map(|(value, key)| match value {
+                None => cursor::encode(&key),
+                Some(value) => cursor::encode_hit(&value, &key),
+            });
+            let _ = replies.send(Err(self.voice.end(view.revision(), count, next)));
         }
         Ok(())
     }

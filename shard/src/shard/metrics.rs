@@ -13,10 +13,12 @@ pub const SAMPLES: &str = "odgm_samples_total";
 pub const SAMPLES_REFUSED: &str = "odgm_samples_refused_total";
 /// Events published, by collection.
 pub const EVENTS: &str = "odgm_events_total";
-/// Events lost to a full queue or a closed session, by collection.
+/// Events lost to a closed session, or to a history that no longer had them, by collection.
 pub const EVENTS_DROPPED: &str = "odgm_events_dropped_total";
 /// Keys streamed by lists, by collection.
 pub const LISTED: &str = "odgm_listed_keys_total";
+/// Changes streamed by replays, by collection.
+pub const REPLAYED: &str = "odgm_replayed_events_total";
 /// 1 while this replica serves, by collection and partition.
 pub const SERVING: &str = "odgm_shard_serving";
 /// Time from a command's arrival to its reply, by collection.
@@ -32,12 +34,14 @@ pub(crate) struct ShardMetrics {
     pub(crate) events: Counter,
     pub(crate) events_dropped: Counter,
     pub(crate) listed: Counter,
+    pub(crate) replayed: Counter,
     pub(crate) serving: Gauge,
     pub(crate) command_seconds: Histogram,
     pub(crate) read_seconds: Histogram,
     pub(crate) commands_ok: Counter,
     reads_ok: Counter,
     near_ok: Counter,
+    events_ok: Counter,
 }
 
 impl ShardMetrics {
@@ -49,19 +53,25 @@ impl ShardMetrics {
             events: counter!(EVENTS, "collection" => collection.clone()),
             events_dropped: counter!(EVENTS_DROPPED, "collection" => collection.clone()),
             listed: counter!(LISTED, "collection" => collection.clone()),
+            replayed: counter!(REPLAYED, "collection" => collection.clone()),
             serving: gauge!(SERVING, "collection" => collection.clone(), "partition" => partition.to_string()),
             command_seconds: histogram!(COMMAND_SECONDS, "collection" => collection.clone()),
             read_seconds: histogram!(READ_SECONDS, "collection" => collection.clone()),
             commands_ok: ok(Plane::Command),
             reads_ok: ok(Plane::Data),
             near_ok: ok(Plane::Near),
+            events_ok: ok(Plane::Event),
             collection,
         }
     }
 
     /// Reads of a plane that were answered.
     pub(crate) fn reads_ok(&self, plane: Plane) -> &Counter {
-        if plane == Plane::Near { &self.near_ok } else { &self.reads_ok }
+        match plane {
+            Plane::Near => &self.near_ok,
+            Plane::Event => &self.events_ok,
+            Plane::Data | Plane::Command => &self.reads_ok,
+        }
     }
 
     /// Counts a request that was refused.

@@ -7,8 +7,8 @@ use super::budget::Reservation;
 use super::list::List;
 use super::refusal;
 use crate::object::ObjectKey;
-use crate::protocol::Plane;
 use crate::protocol::refusal::not_found;
+use crate::protocol::{CacheRequest, Plane, ReplayRequest};
 use crate::runtime::Runtime;
 use crate::state::{ObjectView, Record};
 
@@ -35,6 +35,10 @@ pub(super) enum What {
     Point(Point),
     /// A selection of keys.
     List(List),
+    /// Retained changes.
+    Replay(ReplayRequest),
+    /// Retained changes, the newest first.
+    Cache(CacheRequest),
 }
 
 /// The read of one key.

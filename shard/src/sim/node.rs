@@ -14,7 +14,7 @@ use odgm_transport::Session;
 use odgm_transport::link::{Incoming, LinkOptions, Links, PeerId};
 use odgm_transport::sim::SimNetwork;
 use openraft_rt::AsyncRuntime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::data::{CrashingData, Remains};
 use super::disk::ForgivingDisk;
@@ -30,6 +30,7 @@ use crate::planted::{Bug, planted};
 use crate::replication::raft::{RaftParts, RaftRouter, RaftShard, ReplicaData};
 use crate::replication::{Role, ShardState, ShardStatus};
 use crate::shard::{Budget, EventManager, Limits, ObjectShard, ShardParts};
+use crate::state::Settings;
 use crate::{Error, Result};
 
 pub(crate) type Shard = RaftShard<SimulatedRuntime>;
@@ -387,6 +388,7 @@ impl Starting {
             election_timeout: around.plan.raft.election_max,
             state: state.clone(),
             events,
+            settings: watch::Sender::new(Settings::default()).subscribe(),
             session: front,
         })?;
         Ok(Running { shard, state, _object: object, data })

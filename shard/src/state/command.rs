@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::object::{ObjectId, ObjectKey, Value};
+use crate::state::{Due, Settings};
 
 /// What must hold for a put.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -105,6 +106,31 @@ pub enum Operation {
         /// The branch when one does not.
         otherwise: Vec<Step>,
     },
+    /// Gives a value a new time to live, or none: a put of the unchanged value.
+    Touch {
+        /// The key.
+        key: ObjectKey,
+        /// Its time to live from now on, milliseconds; `None` is for ever.
+        ttl_ms: Option<u64>,
+    },
+    /// What the serving replica asks for by itself; no client can.
+    Upkeep(Upkeep),
+}
+
+/// The work that time brings. It is proposed like any command, so that all replicas do it at the same
+/// place of the log, and is decided there: what is not due by log time, or changed since, stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upkeep {
+    /// Delete keys whose time is over.
+    Expire(Vec<Due>),
+    /// Remove history that is not retained any more, a bounded part of it.
+    Sweep,
+    /// Changes up to this revision were published.
+    Published(u64),
+    /// The collection is described otherwise now.
+    Configure(Settings),
+    /// Take the next objects into an index that is being built, or out of one that is being dropped.
+    IndexStep,
 }
 
 /// A command as a client gave it.
@@ -208,8 +234,8 @@ impl Operation {
     /// Whether it may set a value.
     pub fn may_add(&self) -> bool {
         match self {
-            Operation::Put { .. } | Operation::Increment { .. } => true,
-            Operation::Delete { .. } => false,
+            Operation::Put { .. } | Operation::Increment { .. } | Operation::Touch { .. } => true,
+            Operation::Delete { .. } | Operation::Upkeep(_) => false,
             Operation::Txn { then, otherwise, .. } => {
                 then.iter().chain(otherwise).any(|step| !matches!(step, Step::Delete { .. }))
             }

@@ -2,11 +2,14 @@
 //!
 //! | keyspace | key | value |
 //! |---|---|---|
-//! | `Data` | object `00 00` | head: version byte 1, then bincode of [`Head`] |
-//! | `Data` | object `00 01` | own value: version byte 1, bincode of the record's header, then the payload |
+//! | `Data` | object `00 00` | head: version byte 2, then bincode of [`Head`] |
+//! | `Data` | object `00 01` | own value: version byte 2, bincode of the record's header, then the payload |
 //! | `Data` | object `00 02` entry | an entry's value, laid out alike |
-//! | `Index` | `71` place (8, big-endian) | remembered answer: version byte 1, then bincode of [`Remembered`], in order of age |
-//! | `Meta` | `counters` | version byte 1, then bincode of [`Counters`] |
+//! | `Index` | `71` place (8, big-endian) | remembered answer: version byte 2, then bincode of [`Remembered`], in order of age |
+//! | `Index` | `01` …, `02` … | deadlines, see [`odgm_storage::data::expiry`] |
+//! | `Meta` | `counters` | version byte 2, then bincode of [`Counters`] |
+//! | `Meta` | `settings` | version byte 2, then bincode of [`Settings`](crate::state::Settings) |
+//! | `History`, `Meta` | | see [`history`](super::history) |
 //! | `Meta` | `membership` | the log's last membership, opaque |
 //!
 //! Order: an id has no control characters, so no byte of it is 0 and `00` is below every byte that can
@@ -18,13 +21,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use super::history::Bounds;
 use crate::codec;
 use crate::object::{EntryName, ObjectId, ObjectKey, Value};
 use crate::state::{Outcome, Position};
 use crate::{Error, Result};
 
 /// The format of every record written here.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD: u8 = 0;
 const OWN: u8 = 1;
 const ENTRY: u8 = 2;
@@ -32,6 +36,8 @@ const QUEUE: u8 = b'q';
 
 /// `Meta`: the counters.
 pub(crate) const COUNTERS: &[u8] = b"counters";
+/// `Meta`: the settings.
+pub(crate) const SETTINGS: &[u8] = b"settings";
 /// `Meta`: the membership.
 pub(crate) const MEMBERSHIP: &[u8] = b"membership";
 
@@ -48,6 +54,10 @@ pub struct Head {
     pub entries: u64,
     /// It has a value of its own.
     pub has_value: bool,
+    /// When its own value expires, Unix milliseconds; 0 is never.
+    pub expires_unix_ms: u64,
+    /// How many of its entries expire: where there is none, no entry is read to learn it.
+    pub expiring_entries: u64,
 }
 
 /// What is kept under a key.
@@ -89,6 +99,8 @@ pub(crate) struct Counters {
     pub(crate) requests_start: u64,
     /// The place behind its last.
     pub(crate) requests_end: u64,
+    /// What is kept of the changes.
+    pub(crate) history: Bounds,
 }
 
 /// What a row of `Data` is.
@@ -175,19 +187,31 @@ pub(crate) fn encode_stored(stored: &Stored) -> Bytes {
         encoding: stored.value.encoding.clone(),
         attachment: stored.value.attachment.clone(),
     };
-    let mut bytes = codec::encode_versioned(VERSION, &header);
-    bytes.extend_from_slice(&stored.value.payload);
+    encode_with_payload(&header, &stored.value.payload)
+}
+
+/// A record with a payload behind it, raw, so that it is never copied when read.
+pub(crate) fn encode_with_payload<T: Serialize>(header: &T, payload: &[u8]) -> Bytes {
+    let mut bytes = codec::encode_versioned(VERSION, header);
+    bytes.extend_from_slice(payload);
     bytes.into()
 }
 
-pub(crate) fn decode_stored(bytes: &Bytes) -> Result<Stored> {
+pub(crate) fn decode_with_payload<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    bytes: &Bytes,
+) -> Result<(T, Bytes)> {
     let header = match bytes.first() {
-        Some(&VERSION) => codec::decode_prefix::<StoredHeader>(&bytes[1..]),
+        Some(&VERSION) => codec::decode_prefix::<T>(&bytes[1..]),
         _ => None,
     };
-    let (header, used) = header.ok_or_else(|| unreadable("value", bytes))?;
-    let value =
-        Value { payload: bytes.slice(1 + used..), encoding: header.encoding, attachment: header.attachment };
+    let (header, used) = header.ok_or_else(|| unreadable(what, bytes))?;
+    Ok((header, bytes.slice(1 + used..)))
+}
+
+pub(crate) fn decode_stored(bytes: &Bytes) -> Result<Stored> {
+    let (header, payload): (StoredHeader, Bytes) = decode_with_payload("value", bytes)?;
+    let value = Value { payload, encoding: header.encoding, attachment: header.attachment };
     Ok(Stored { value, expires_unix_ms: header.expires_unix_ms, time: header.time })
 }
 

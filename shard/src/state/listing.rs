@@ -59,6 +59,21 @@ impl<'a> Listing<'a> {
         listing
     }
 
+    /// The selected keys of one object.
+    pub(crate) fn of_object(
+        view: &'a dyn DataView,
+        selection: &'a Selection,
+        object: &ObjectId,
+        after: Option<&ObjectKey>,
+    ) -> Self {
+        let empty: Rows<'a> = Box::new(std::iter::empty());
+        let end = Bound::Excluded(layout::object_end(object));
+        let after = after.cloned();
+        let mut listing = Listing { view, selection, rows: empty, end, object: None, after, done: false };
+        listing.seek(layout::head_key(object));
+        listing
+    }
+
     fn seek(&mut self, from: Bytes) {
         let from = if from.is_empty() { Bound::Unbounded } else { Bound::Included(from) };
         self.rows = self.view.scan(Keyspace::Data, from, self.end.clone(), Direction::Forward);

@@ -1,7 +1,7 @@
 //! What one apply call has changed so far, over the state before it: every read goes through here, so
 //! commands of the call see each other's effects, and each row is read and written at most once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use odgm_storage::data::{DataView, Direction, Keyspace, WriteBatch};
@@ -11,6 +11,9 @@ use super::recent::RecentHeads;
 use super::view::read_head;
 use crate::Result;
 use crate::object::{EntryName, ObjectId, ObjectKey};
+
+/// Entries that are read over rather than jumped, see [`super::listing`].
+const JUMP_ENTRIES: u64 = 32;
 
 /// A row as it is now: gone, or its record; and whether it is still to be written.
 #[derive(Debug, Clone)]
@@ -34,7 +37,17 @@ pub(crate) struct Overlay<'a> {
     values: BTreeMap<ObjectKey, Cell<Stored>>,
     /// By place.
     requests: HashMap<u64, Option<Remembered>>,
-    undo: Option<Vec<Undo>>,
+    /// Rows that follow from the others, in the order in which they were changed.
+    derived: WriteBatch,
+    undo: Option<Undos>,
+}
+
+/// What takes a transaction back.
+#[derive(Default)]
+struct Undos {
+    rows: Vec<Undo>,
+    /// How many derived rows there were.
+    derived: usize,
 }
 
 impl<'a> Overlay<'a> {
@@ -46,6 +59,7 @@ impl<'a> Overlay<'a> {
             heads: HashMap::new(),
             values: BTreeMap::new(),
             requests: HashMap::new(),
+            derived: WriteBatch::default(),
             undo: None,
         }
     }
@@ -65,7 +79,7 @@ impl<'a> Overlay<'a> {
     pub(crate) fn set_head(&mut self, object: &ObjectId, record: Option<Head>) {
         let before = self.heads.insert(object.clone(), Cell { record, dirty: true });
         if let Some(undo) = &mut self.undo {
-            undo.push(Undo::Head(object.clone(), before));
+            undo.rows.push(Undo::Head(object.clone(), before));
         }
     }
 
@@ -81,7 +95,7 @@ impl<'a> Overlay<'a> {
     pub(crate) fn set_value(&mut self, key: &ObjectKey, record: Option<Stored>) {
         let before = self.values.insert(key.clone(), Cell { record, dirty: true });
         if let Some(undo) = &mut self.undo {
-            undo.push(Undo::Value(key.clone(), before));
+            undo.rows.push(Undo::Value(key.clone(), before));
         }
     }
 
@@ -105,6 +119,34 @@ impl<'a> Overlay<'a> {
         Ok(present.into_iter().filter_map(|(entry, is_there)| is_there.then_some(entry)).collect())
     }
 
+    /// The first objects behind one, as they are now, in order.
+    pub(crate) fn objects_after(&self, after: Option<&ObjectId>, limit: usize) -> Result<Vec<ObjectId>> {
+        let mut present = BTreeSet::new();
+        let mut from = after.map_or(Bound::Unbounded, |after| Bound::Included(layout::object_end(after)));
+        'seek: loop {
+            for row in self.view.scan(Keyspace::Data, from, Bound::Unbounded, Direction::Forward) {
+                let (key, row) = row?;
+                let Row::Head(object) = layout::parse_row(&key)? else { continue };
+                let head: Head = layout::decode_record("object head", &row)?;
+                let behind = layout::object_end(&object);
+                if self.heads.get(&object).is_none_or(|cell| cell.record.is_some()) {
+                    present.insert(object);
+                }
+                if present.len() >= limit {
+                    break 'seek;
+                }
+                if head.entries > JUMP_ENTRIES {
+                    from = Bound::Included(behind);
+                    continue 'seek;
+                }
+            }
+            break;
+        }
+        let fresh = self.heads.iter().filter(|(_, cell)| cell.record.is_some()).map(|(object, _)| object);
+        present.extend(fresh.filter(|object| after.is_none_or(|after| *object > after)).cloned());
+        Ok(present.into_iter().take(limit).collect())
+    }
+
     /// The answer remembered at a place.
     pub(crate) fn remembered(&self, place: u64) -> Result<Option<Remembered>> {
         if let Some(remembered) = self.requests.get(&place) {
@@ -118,9 +160,14 @@ impl<'a> Overlay<'a> {
         self.requests.insert(place, remembered);
     }
 
+    /// Rows that follow from the objects'.
+    pub(crate) fn derived(&mut self) -> &mut WriteBatch {
+        &mut self.derived
+    }
+
     /// From here on changes can be taken back.
     pub(crate) fn begin(&mut self) {
-        self.undo = Some(Vec::new());
+        self.undo = Some(Undos { rows: Vec::new(), derived: self.derived.operations.len() });
     }
 
     /// Keeps what was changed since `begin`.
@@ -130,7 +177,9 @@ impl<'a> Overlay<'a> {
 
     /// Takes back what was changed since `begin`.
     pub(crate) fn take_back(&mut self) {
-        for undo in self.undo.take().into_iter().flatten().rev() {
+        let Some(undos) = self.undo.take() else { return };
+        self.derived.operations.truncate(undos.derived);
+        for undo in undos.rows.into_iter().rev() {
             match undo {
                 Undo::Head(object, before) => {
                     match before {
@@ -150,7 +199,7 @@ impl<'a> Overlay<'a> {
 
     /// Everything that is to be written, and the heads in it.
     pub(crate) fn into_batch(self) -> (WriteBatch, Vec<(ObjectId, Option<Head>)>) {
-        let mut batch = WriteBatch::default();
+        let mut batch = self.derived;
         let mut heads = Vec::new();
         for (object, cell) in self.heads.into_iter().filter(|(_, cell)| cell.dirty) {
             let row = cell.record.map(|head| layout::encode_record(&head));

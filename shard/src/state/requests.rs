@@ -111,7 +111,7 @@ fn fingerprint(operation: &Operation) -> u128 {
 }
 
 /// A span of milliseconds as NTP64.
-fn ntp64_ms(ms: u64) -> u64 {
+pub(crate) fn ntp64_ms(ms: u64) -> u64 {
     let seconds = (ms / 1000).min(u64::from(u32::MAX));
     (seconds << 32) | (((ms % 1000) << 32) / 1000)
 }

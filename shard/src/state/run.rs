@@ -1,21 +1,25 @@
 //! What each operation does to the objects: conditions, numbers, changes.
 
 use bytes::Bytes;
+use odgm_storage::data::Keyspace;
 
-use super::layout::{Counters, Head, Stored};
+use super::expiry;
+use super::index::Held;
+use super::layout::{self, Counters, Head, Stored};
 use super::overlay::Overlay;
 use crate::Result;
 use crate::object::{ObjectId, ObjectKey, Value};
 use crate::runtime::unix_ms;
 use crate::state::{
-    Change, ChangeKind, Check, CheckKind, Condition, Done, Operation, Outcome, Refusal, Step, StepDone,
-    TxnDone,
+    Change, ChangeKind, Check, CheckKind, Condition, Done, Due, Operation, Outcome, Refusal, Step, StepDone,
+    TxnDone, Upkeep,
 };
 
 /// Runs commands over an overlay, taking revisions and commit times from the counters.
 pub(crate) struct Run<'run, 'view> {
     pub(crate) overlay: &'run mut Overlay<'view>,
     pub(crate) counters: &'run mut Counters,
+    pub(crate) held: &'run mut Held,
     pub(crate) changes: &'run mut Vec<Change>,
 }
 
@@ -37,6 +41,8 @@ impl Run<'_, '_> {
                 }
             }
             Operation::Increment { key, by } => self.increment(key, by)?,
+            Operation::Touch { key, ttl_ms } => self.touch(key, ttl_ms)?,
+            Operation::Upkeep(upkeep) => Ok(self.upkeep(upkeep)?),
             Operation::Txn { checks, then, otherwise } => {
                 return Ok(match self.transaction(&checks, then, otherwise)? {
                     Ok(done) => Outcome::Txn(done),
@@ -82,22 +88,100 @@ impl Run<'_, '_> {
         }
     }
 
+    /// The deadline of a key, 0 for none; an entry is read for it only where one of its object has one.
+    fn deadline(&mut self, key: &ObjectKey) -> Result<u64> {
+        Ok(match (self.overlay.head(&key.object)?, &key.entry) {
+            (None, _) => 0,
+            (Some(head), None) => head.expires_unix_ms,
+            (Some(head), Some(_)) if head.expiring_entries == 0 => 0,
+            (Some(_), Some(_)) => self.overlay.value(key)?.map_or(0, |stored| stored.expires_unix_ms),
+        })
+    }
+
+    /// The deadline that a time to live means now, by log time.
+    fn expires(&self, ttl_ms: Option<u64>) -> u64 {
+        ttl_ms.map_or(0, |ttl_ms| unix_ms(self.counters.log_time).saturating_add(ttl_ms))
+    }
+
     fn put(&mut self, key: ObjectKey, value: Value, ttl_ms: Option<u64>) -> Result<Done> {
-        let now_ms = unix_ms(self.counters.log_time);
-        let expires_unix_ms = ttl_ms.map_or(0, |ttl_ms| now_ms.saturating_add(ttl_ms));
-        self.set(key, value, expires_unix_ms)
+        self.set(key, value, self.expires(ttl_ms))
+    }
+
+    fn touch(&mut self, key: ObjectKey, ttl_ms: Option<u64>) -> Tried<Done> {
+        let Some(stored) = self.overlay.value(&key)? else {
+            let entries = self.overlay.head(&key.object)?.map_or(0, |head| head.entries);
+            return Ok(Err(Refusal::NotFound { entries }));
+        };
+        let value = stored.value.clone();
+        Ok(Ok(self.set(key, value, self.expires(ttl_ms))?))
+    }
+
+    fn upkeep(&mut self, upkeep: Upkeep) -> Result<Done> {
+        match upkeep {
+            // The history does it, as it does a little with every command.
+            Upkeep::Sweep => {}
+            Upkeep::Published(revision) => {
+                let published = revision.min(self.counters.revision);
+                self.counters.history.published = published.max(self.counters.history.published);
+            }
+            Upkeep::Configure(settings) => {
+                self.held.configure(settings);
+                self.hold();
+            }
+            Upkeep::IndexStep => {
+                if !self.held.is_settled() {
+                    self.held.step(self.overlay)?;
+                    self.hold();
+                }
+            }
+            Upkeep::Expire(due) => {
+                let now_ms = unix_ms(self.counters.log_time);
+                for Due { key, expires_unix_ms } in due {
+                    let is_due = (1..=now_ms).contains(&expires_unix_ms);
+                    if is_due && self.deadline(&key)? == expires_unix_ms {
+                        self.delete(key)?;
+                    }
+                }
+            }
+        }
+        Ok(self.nothing_done(None))
+    }
+
+    fn hold(&mut self) {
+        let row = layout::encode_record(&*self.held);
+        self.overlay.derived().put(Keyspace::Meta, layout::SETTINGS, row);
+    }
+
+    /// Keeps the indexes that a key is in; before its value is set. Where there is none, nothing is read.
+    fn follow(&mut self, key: &ObjectKey, after: Option<&Stored>) -> Result<()> {
+        if !self.held.indexes.iter().any(|index| index.spec.source.concerns(key)) {
+            return Ok(());
+        }
+        let before = if self.has_value(key)? { self.overlay.value(key)?.cloned() } else { None };
+        for index in self.held.indexes.iter().filter(|index| index.spec.source.concerns(key)) {
+            index.follow(self.overlay.derived(), key, before.as_ref(), after)?;
+        }
+        Ok(())
     }
 
     fn set(&mut self, key: ObjectKey, value: Value, expires_unix_ms: u64) -> Result<Done> {
         let is_new = !self.has_value(&key)?;
+        let deadline = self.deadline(&key)?;
         let (revision, time) = self.next();
         let mut head = next_head(self.overlay.head(&key.object)?, revision);
         match key.entry {
-            None => head.has_value = true,
-            Some(_) => head.entries += u64::from(is_new),
+            None => (head.has_value, head.expires_unix_ms) = (true, expires_unix_ms),
+            Some(_) => {
+                head.entries += u64::from(is_new);
+                head.expiring_entries += u64::from(expires_unix_ms > 0);
+                head.expiring_entries -= u64::from(deadline > 0);
+            }
         }
+        expiry::change(self.overlay.derived(), &key, deadline, expires_unix_ms)?;
+        let stored = Stored { value: value.clone(), expires_unix_ms, time };
+        self.follow(&key, Some(&stored))?;
         self.overlay.set_head(&key.object, Some(head));
-        self.overlay.set_value(&key, Some(Stored { value: value.clone(), expires_unix_ms, time }));
+        self.overlay.set_value(&key, Some(stored));
         self.change(key, &head, expires_unix_ms, time, ChangeKind::Put(value));
         Ok(done(&head, expires_unix_ms, time))
     }
@@ -142,13 +226,19 @@ impl Run<'_, '_> {
 
     /// Removes a key that has a value; the object's last one takes the object along.
     fn remove(&mut self, key: ObjectKey) -> Result<Done> {
+        let deadline = self.deadline(&key)?;
         let (revision, time) = self.next();
         let mut head = next_head(self.overlay.head(&key.object)?, revision);
         match key.entry {
-            None => head.has_value = false,
-            Some(_) => head.entries = head.entries.saturating_sub(1),
+            None => (head.has_value, head.expires_unix_ms) = (false, 0),
+            Some(_) => {
+                head.entries = head.entries.saturating_sub(1);
+                head.expiring_entries -= u64::from(deadline > 0);
+            }
         }
+        expiry::change(self.overlay.derived(), &key, deadline, 0)?;
         let exists = head.has_value || head.entries > 0;
+        self.follow(&key, None)?;
         self.overlay.set_head(&key.object, exists.then_some(head));
         self.overlay.set_value(&key, None);
         self.change(key, &head, 0, time, ChangeKind::Delete);
@@ -254,7 +344,15 @@ impl Run<'_, '_> {
 }
 
 fn next_head(head: Option<Head>, revision: u64) -> Head {
-    let fresh = Head { revision, created_revision: revision, version: 1, entries: 0, has_value: false };
+    let fresh = Head {
+        revision,
+        created_revision: revision,
+        version: 1,
+        entries: 0,
+        has_value: false,
+        expires_unix_ms: 0,
+        expiring_entries: 0,
+    };
     head.map_or(fresh, |head| Head { revision, version: head.version + 1, ..head })
 }
 

@@ -7,15 +7,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use odgm_storage::data::{ApplicationDataStorage, Durability, Keyspace};
+use odgm_storage::data::{ApplicationDataStorage, DataView, Durability, Keyspace};
 
+use super::history::{self, History};
+use super::index::Held;
 use super::layout::{self, Counters};
 use super::overlay::Overlay;
 use super::recent::RecentHeads;
 use super::requests::Requests;
 use super::run::Run;
-use super::view::{ObjectView, ViewSource, read_counters};
-use crate::state::{Batch, Change, Outcome};
+use super::view::{ObjectView, ViewSource, read_counters, read_held};
+use crate::state::{Batch, Change, Operation, Outcome, Upkeep};
 use crate::{Error, Result};
 
 /// Where a batch stands: the log's position for `raft`, a counter for kinds without a log.
@@ -47,9 +49,27 @@ pub struct ObjectTable {
     storage: Arc<dyn ApplicationDataStorage>,
     counters: Counters,
     membership: Option<Bytes>,
+    held: Held,
     /// `None` after a call that failed half-way: read anew by the next one.
-    requests: Option<Requests>,
+    derived: Option<Derived>,
+}
+
+/// What is kept in memory of the rows.
+#[derive(Debug)]
+struct Derived {
+    requests: Requests,
+    history: History,
     recent: RecentHeads,
+}
+
+impl Derived {
+    fn load(view: &dyn DataView, counters: &Counters) -> Result<Self> {
+        Ok(Derived {
+            requests: Requests::load(view, counters)?,
+            history: History::load(view)?,
+            recent: RecentHeads::default(),
+        })
+    }
 }
 
 impl ObjectTable {
@@ -61,9 +81,10 @@ impl ObjectTable {
         let view = storage.view();
         let counters = read_counters(view.as_ref())?;
         let membership = view.get(Keyspace::Meta, layout::MEMBERSHIP)?;
-        let requests = Some(Requests::load(view.as_ref(), &counters)?);
+        let held = read_held(view.as_ref())?;
+        let derived = Some(Derived::load(view.as_ref(), &counters)?);
         drop(view);
-        Ok(ObjectTable { storage, counters, membership, requests, recent: RecentHeads::default() })
+        Ok(ObjectTable { storage, counters, membership, held, derived })
     }
 
     /// The last position applied.
@@ -100,26 +121,25 @@ impl ObjectTable {
     pub fn apply(&mut self, inputs: Vec<(Position, Input)>) -> Result<Applied> {
         let view = self.storage.view();
         let mut counters = self.counters;
-        let mut requests = match self.requests.take() {
-            Some(requests) => requests,
-            None => Requests::load(view.as_ref(), &counters)?,
+        let mut held = self.held.clone();
+        let mut derived = match self.derived.take() {
+            Some(derived) => derived,
+            None => Derived::load(view.as_ref(), &counters)?,
         };
-        let mut overlay = Overlay::new(view.as_ref(), &self.recent);
-        let (membership, applied) = run(&mut overlay, &mut counters, &mut requests, inputs)?;
+        let Derived { requests, history, recent } = &mut derived;
+        let mut overlay = Overlay::new(view.as_ref(), recent);
+        let (membership, applied) = run(&mut overlay, &mut counters, &mut held, requests, history, inputs)?;
         let (mut batch, heads) = overlay.into_batch();
         batch.put(Keyspace::Meta, layout::COUNTERS, layout::encode_record(&counters));
         if let Some(membership) = &membership {
             batch.put(Keyspace::Meta, layout::MEMBERSHIP, membership.clone());
         }
         drop(view);
-        if let Err(error) = self.storage.write(batch, Durability::Later) {
-            // Whether it is there is not known.
-            self.recent = RecentHeads::default();
-            return Err(error.into());
-        }
-        self.recent.wrote(heads);
+        self.storage.write(batch, Durability::Later)?;
+        derived.recent.wrote(heads);
         self.counters = counters;
-        self.requests = Some(requests);
+        self.held = held;
+        self.derived = Some(derived);
         self.membership = membership.or_else(|| self.membership.take());
         Ok(applied)
     }
@@ -129,7 +149,9 @@ impl ObjectTable {
 fn run(
     overlay: &mut Overlay<'_>,
     counters: &mut Counters,
+    held: &mut Held,
     requests: &mut Requests,
+    history: &mut History,
     inputs: Vec<(Position, Input)>,
 ) -> Result<(Option<Bytes>, Applied)> {
     let mut membership = None;
@@ -148,10 +170,18 @@ fn run(
             }
             Input::Batch(batch) => {
                 counters.log_time = counters.log_time.max(batch.time);
-                let mut run = Run { overlay, counters, changes: &mut applied.changes };
                 let mut outcomes = Vec::with_capacity(batch.commands.len());
                 for command in batch.commands {
+                    let sweep = match command.operation {
+                        Operation::Upkeep(Upkeep::Sweep) => history::REMOVE_PER_SWEEP,
+                        _ => 0,
+                    };
+                    let before = applied.changes.len();
+                    let changes = &mut applied.changes;
+                    let mut run = Run { overlay, counters, held, changes };
                     outcomes.push(requests.run(&mut run, command, batch.rid_window_ms)?);
+                    let (batch, retain) = (overlay.derived(), held.history.as_ref());
+                    history.follow(batch, counters, &applied.changes[before..], retain, sweep);
                 }
                 outcomes
             }

@@ -3,12 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use odgm_storage::data::{ApplicationDataStorage, DataView, Keyspace};
+use odgm_storage::data::index::IndexValue;
+use odgm_storage::data::{ApplicationDataStorage, DataView, Direction, Keyspace};
 
+use super::expiry;
+use super::history::{self, HistoryBounds};
+use super::index::{self, Found, Held, IndexQuery, Progress};
 use super::layout::{self, Counters};
 use super::listing::Listing;
 use crate::object::{ObjectId, ObjectKey, Value};
-use crate::state::Selection;
+use crate::state::{Change, Due, Selection, Settings};
 use crate::{Error, Result};
 
 pub use super::layout::Head;
@@ -105,6 +109,99 @@ impl ObjectView {
         read_head(self.healthy()?, object)
     }
 
+    /// At most `limit` keys with a deadline from `from_unix_ms` to `now_unix_ms`, the earliest first.
+    ///
+    /// # Errors
+    /// As [`ObjectView::get`].
+    pub fn due(&self, from_unix_ms: u64, now_unix_ms: u64, limit: usize) -> Result<Vec<Due>> {
+        expiry::due(self.healthy()?, from_unix_ms, now_unix_ms, limit)
+    }
+
+    /// What the state machine was last told of its collection.
+    ///
+    /// # Errors
+    /// As [`ObjectView::get`].
+    pub fn settings(&self) -> Result<Settings> {
+        Ok(read_held(self.healthy()?)?.settings())
+    }
+
+    /// Whether an index can be asked; `None` when there is none of the name.
+    ///
+    /// # Errors
+    /// As [`ObjectView::get`].
+    pub fn index_ready(&self, name: &str) -> Result<Option<bool>> {
+        let held = read_held(self.healthy()?)?;
+        let known = held.indexes.iter().find(|index| index.is_named(name));
+        Ok(known.map(|index| index.progress == Progress::Ready))
+    }
+
+    /// Whether no index is being built or dropped.
+    ///
+    /// # Errors
+    /// As [`ObjectView::get`].
+    pub fn indexes_settled(&self) -> Result<bool> {
+        Ok(read_held(self.healthy()?)?.is_settled())
+    }
+
+    /// The selected keys of the objects that an index finds behind `after`, lazily: by value, then
+    /// object, then key. Ends after an error.
+    ///
+    /// # Errors
+    /// As [`ObjectView::get`]; [`Error::Busy`] for an index that is not ready, [`Error::Invalid`] without it.
+    pub fn find<'a>(
+        &'a self,
+        query: &'a IndexQuery,
+        selection: &'a Selection,
+        after: Option<(IndexValue, ObjectKey)>,
+    ) -> Result<impl Iterator<Item = Result<(IndexValue, ObjectKey, Record)>> + Send + 'a> {
+        let view = self.healthy()?;
+        let held = read_held(view)?;
+        let index = held.indexes.iter().find(|index| index.is_named(&query.name));
+        let index = index.ok_or_else(|| Error::Invalid(format!("there is no index {:?}", query.name)))?;
+        if index.progress != Progress::Ready {
+            return Err(Error::Busy("the index is being built"));
+        }
+        let found =
+            after.as_ref().map(|(value, key)| Found { value: value.clone(), object: key.object.clone() });
+        // The object that a page ended in goes on first, if it has more keys.
+        let first = found.clone().map(Ok);
+        let hits = first.into_iter().chain(index::find(view, index.id, query, found));
+        let rows = hits.flat_map(move |hit| {
+            let (hit, failed) = match hit {
+                Ok(hit) => (Some(hit), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            let after = after.clone().map(|(_, key)| key);
+            let rows = hit.into_iter().flat_map(move |Found { value, object }| {
+                let after = after.clone().filter(|after| after.object == object);
+                let rows = Listing::of_object(view, selection, &object, after.as_ref());
+                rows.map(move |row| row.map(|(key, record)| (value.clone(), key, record)))
+            });
+            failed.into_iter().chain(rows)
+        });
+        Ok(rows)
+    }
+
+    /// What of the history is there.
+    ///
+    /// # Errors
+    /// As [`ObjectView::get`].
+    pub fn history(&self) -> Result<HistoryBounds> {
+        let view = self.healthy()?;
+        history::bounds(view, &read_counters(view)?, read_held(view)?.history.as_ref())
+    }
+
+    /// The retained changes from revision `from` to `to`, lazily, by rising or falling revision. What is
+    /// older than [`HistoryBounds::oldest`] may be there or not.
+    pub fn changes(
+        &self,
+        from: u64,
+        to: u64,
+        direction: Direction,
+    ) -> impl Iterator<Item = Result<Change>> + Send + '_ {
+        history::changes(self.view.as_ref(), from, to, direction)
+    }
+
     /// The selected keys above `after`, lazily, in key order: objects by id, each with its own value
     /// first and then its entries by name. Ends after an error.
     pub fn list<'a>(
@@ -143,4 +240,9 @@ pub(crate) fn read_head(view: &dyn DataView, object: &ObjectId) -> Result<Option
 pub(crate) fn read_counters(view: &dyn DataView) -> Result<Counters> {
     let row = view.get(Keyspace::Meta, layout::COUNTERS)?;
     row.map_or_else(|| Ok(Counters::default()), |row| layout::decode_record("counters", &row))
+}
+
+pub(crate) fn read_held(view: &dyn DataView) -> Result<Held> {
+    let row = view.get(Keyspace::Meta, layout::SETTINGS)?;
+    row.map_or_else(|| Ok(Held::default()), |row| layout::decode_record("settings", &row))
 }

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod commands;
+mod expiry;
+mod history;
+mod index;
 mod listing;
 mod model;
 mod requests;

@@ -80,11 +80,25 @@ pub fn deadline(view: &dyn DataView, keyspace: Keyspace, key: &[u8]) -> Result<O
 /// # Errors
 /// As [`deadline`].
 pub fn expired(view: &dyn DataView, now_unix_ms: u64, limit: usize) -> Result<Vec<Expired>> {
+    expired_since(view, 0, now_unix_ms, limit)
+}
+
+/// [`expired`] for a caller that knows that no deadline is below `from_unix_ms` any more: the removed
+/// rows that an engine still holds there are not read over again.
+///
+/// # Errors
+/// As [`deadline`].
+pub fn expired_since(
+    view: &dyn DataView,
+    from_unix_ms: u64,
+    now_unix_ms: u64,
+    limit: usize,
+) -> Result<Vec<Expired>> {
     let to = match now_unix_ms.checked_add(1) {
         Some(next) => queue_prefix(next).freeze(),
         None => Bytes::from_static(&[QUEUE_PREFIX + 1]),
     };
-    let from = Bound::Included(Bytes::from_static(&[QUEUE_PREFIX]));
+    let from = Bound::Included(queue_prefix(from_unix_ms).freeze());
     let rows = view.scan(Keyspace::Index, from, Bound::Excluded(to), Direction::Forward);
     rows.take(limit).map(|row| parse(&row?.0)).collect()
 }

@@ -222,6 +222,12 @@ pub fn scan(view: &dyn DataView, id: u32, select: &IndexSelect) -> Result<IndexP
     Ok(IndexPage { hits, next: page.next })
 }
 
+/// The cursor behind a hit: of a page that ended there, or was cut there.
+#[must_use]
+pub fn behind(id: u32, hit: &Hit) -> Cursor {
+    Cursor(row_key(id, &hit.value, &hit.key))
+}
+
 /// A page of an index by its name.
 ///
 /// # Errors

@@ -170,7 +170,8 @@ where
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use openraft::errors::{RPCError, Unreachable};
+    use futures_util::stream::BoxStream;
+    use openraft::errors::Unreachable;
     use tokio::sync::{mpsc, oneshot};
 
     use super::super::types::{Entry, EntryPayload, LogId, Term, Vote};
@@ -228,33 +229,28 @@ mod tests {
         }
     }
 
+    type Piped = Pipeline<
+        TokioRuntime,
+        BoxStream<'static, Request>,
+        Box<dyn FnMut(Request) -> Sent<TokioRuntime> + Send>,
+    >;
+
     fn pipeline(
         follower: &Follower,
         hold: Duration,
         late: Duration,
-    ) -> (
-        mpsc::UnboundedSender<Request>,
-        Pipeline<
-            TokioRuntime,
-            impl Stream<Item = Request> + Unpin,
-            impl FnMut(Request) -> Sent<TokioRuntime>,
-        >,
-    ) {
+    ) -> (mpsc::UnboundedSender<Request>, Piped) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let input = Box::pin(futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let input = futures_util::stream::unfold(receiver, |mut receiver| async move {
             mpsc::UnboundedReceiver::recv(&mut receiver).await.map(|request| (request, receiver))
-        }));
+        });
         let follower = follower.clone();
         let flow = Flow { window_bytes: 100, hold, late };
-        (sender, Pipeline::new(flow, input, move |request| follower.take(request)))
+        (sender, Pipeline::new(flow, input.boxed(), Box::new(move |request| follower.take(request))))
     }
 
     /// Runs it until it waits.
-    async fn stir<S, T>(pipeline: &mut Pipeline<TokioRuntime, S, T>)
-    where
-        S: Stream<Item = Request> + Unpin,
-        T: FnMut(Request) -> Sent<TokioRuntime>,
-    {
+    async fn stir(pipeline: &mut Piped) {
         let mut next = std::pin::pin!(pipeline.next());
         poll_fn(|context| {
             assert!(next.as_mut().poll(context).is_pending());

@@ -27,7 +27,7 @@ use super::inbox::Raft;
 use super::types::{Payload, Types};
 use crate::object::NodeId;
 use crate::runtime::Runtime;
-use crate::state::{Batch, Command, Operation, Outcome, Step};
+use crate::state::{Batch, Command, Operation, Outcome, Step, Upkeep};
 use crate::{Error, Result};
 
 /// What a command costs beside its bytes.
@@ -126,6 +126,7 @@ fn size(command: &Command) -> usize {
         Operation::Txn { then, otherwise, checks } => {
             then.iter().chain(otherwise).map(step).sum::<usize>() + checks.len() * 512
         }
+        Operation::Upkeep(Upkeep::Expire(due)) => due.len() * 512,
         _ => 64,
     };
     body + COMMAND_OVERHEAD_BYTES

@@ -101,11 +101,22 @@ fn an_op_must_fit_its_key() {
 }
 
 #[test]
-fn ttl_and_touch_are_unsupported_once_they_are_well_formed() {
-    for parameters in ["op=put;ttl=30s", "op=touch;ttl=30s", "op=touch;ttl=none"] {
-        let body = if parameters.contains("put") { text("x") } else { Body::default() };
-        assert_eq!(code(command("users/3/alice", parameters, body)), Code::Unsupported, "{parameters}");
+fn a_ttl_is_a_duration_or_for_touch_none() {
+    let ttl_of = |parameters: &str, body| match command("users/3/alice", parameters, body) {
+        Ok(Some(request)) => match request.command.operation {
+            Operation::Put { ttl_ms, .. } | Operation::Touch { ttl_ms, .. } => ttl_ms,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ttl_of("op=put;ttl=30s", text("x")), Some(30_000));
+    assert_eq!(ttl_of("op=put", text("x")), None);
+    assert_eq!(ttl_of("op=touch;ttl=250ms", Body::default()), Some(250));
+    assert_eq!(ttl_of("op=touch;ttl=none", Body::default()), None);
+    for wrong in ["op=touch", "op=touch;ttl=0s", "op=put;ttl=none", "op=put;ttl=1", "op=upkeep"] {
+        assert_eq!(code(command("users/3/alice", wrong, Body::default())), Code::InvalidParameter, "{wrong}");
     }
+    assert_eq!(code(command("users/3/alice", "op=touch;ttl=1s", text("x"))), Code::InvalidParameter);
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Parameters of reads: section 3 of the contract.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use odgm_shard::protocol::{
     Code, Consistency, DataQuery, Plane, ReadParameters, ReadRequest, Refusal, cursor, request,
 };
+
+use odgm_shard::state::IndexQuery;
+use odgm_storage::data::index::IndexValue;
 
 use super::{code, key, keys, shard};
 
@@ -20,6 +24,7 @@ fn every_parameter_is_read_and_written_back_the_same() {
         consistency: Some(Consistency::Local),
         limit: Some(7),
         after,
+        find: None,
         keys_only: true,
         count_only: true,
         end: true,
@@ -78,13 +83,47 @@ fn values_are_percent_encoded() {
 }
 
 #[test]
-fn what_a_later_version_owns_is_unsupported_once_it_is_well_formed() {
-    assert_eq!(code(read("3/**", "index=age;eq=7")), Code::Unsupported);
-    assert_eq!(code(read("3/**", "index=age;limit=x")), Code::InvalidParameter);
+fn an_index_is_asked_for_a_value_or_a_range_of_them() {
+    let find = |parameters: &str| read("3/*", parameters).unwrap().parameters.find.unwrap();
+    let eq = find("index=age;eq=7").query;
+    assert_eq!(
+        (eq.name.as_str(), eq.from, eq.to),
+        ("age", Bound::Included(7_i64.into()), Bound::Included(7_i64.into()))
+    );
+    let range = find("index=age;ge=-1.5;lt=%22b%22").query;
+    assert_eq!(range.from, Bound::Included(IndexValue::of_f64(-1.5).unwrap()));
+    assert_eq!(range.to, Bound::Excluded("b".into()));
+    assert_eq!(
+        find("index=city;ge=Paris").query,
+        IndexQuery { name: "city".into(), from: Bound::Included("Paris".into()), to: Bound::Unbounded }
+    );
+    let cursor = cursor::encode_hit(&7_i64.into(), &key("alice", Some("name")));
+    let page = format!("limit=5;index=age;eq=7;cursor={cursor}");
+    assert_eq!(find(&page).after, Some((7_i64.into(), key("alice", Some("name")))));
+    assert_eq!(
+        read("3/*", &read("3/*", &page).unwrap().parameters.encode()).unwrap(),
+        read("3/*", &page).unwrap()
+    );
+    for wrong in ["index=age", "index=age;eq=1;lt=2", "ge=1", "index=age;eq=7;limit=x"] {
+        assert_eq!(code(read("3/*", wrong)), Code::InvalidParameter, "{wrong}");
+    }
+    assert_eq!(code(read("3/alice", "index=age;eq=7")), Code::InvalidParameter);
+    assert_eq!(code(read("*/*", &page)), Code::InvalidParameter);
+    let by_key = format!("index=age;eq=7;cursor={}", cursor::encode(&key("alice", None)));
+    assert_eq!(code(read("3/*", &by_key)), Code::InvalidParameter);
+}
+
+#[test]
+fn a_replay_needs_a_concrete_partition_to_begin_at_a_revision() {
     let replay = |key: &str, parameters| request::replay(&keys(), &shard(3), key, parameters);
-    assert_eq!(code(replay("odgm/@ev/users/3/**", "from=1;limit=5;end=1")), Code::Unsupported);
+    let asked = replay("odgm/@ev/users/3/**", "from=7;limit=5;end=1").unwrap().unwrap();
+    assert_eq!((asked.from, asked.limit, asked.end), (Some(7), Some(5), true));
+    assert_eq!(replay("odgm/@ev/users/*/alice/**", "").unwrap().unwrap().from, None);
+    assert_eq!(replay("odgm/@ev/users/*/bob", "").unwrap(), None);
     assert_eq!(code(replay("odgm/@ev/users/3/**", "from=x")), Code::InvalidParameter);
+    assert_eq!(code(replay("odgm/@ev/users/3/**", "limit=0")), Code::InvalidParameter);
     assert_eq!(code(replay("odgm/@ev/users/*/**", "from=1")), Code::InvalidParameter);
+    assert_eq!(code(replay("odgm/@ev/users/3/bob", "from=1")), Code::WrongPartition);
 }
 
 #[test]

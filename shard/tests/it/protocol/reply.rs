@@ -99,7 +99,7 @@ fn a_transactions_reply_is_json_on_the_partitions_key() {
 fn an_end_record_has_the_contracts_fields() {
     let json = |reply: &ErrorReply| serde_json::from_slice::<serde_json::Value>(&reply.payload).unwrap();
     let last = key("alice", None);
-    let page = voice().end(17, 5, Some(&last));
+    let page = voice().end(17, 5, Some(cursor::encode(&last)));
     let incarnation = "ab".repeat(16);
     assert_eq!(
         json(&page),

@@ -120,5 +120,6 @@ fn objects_must_be_names_of_this_partition_and_values_within_the_limit() {
     let large = r#"{"then":[{"put":{"object":"alice","value":"seventeen bytes !"}}]}"#;
     assert_eq!(txn(large).unwrap_err().facts["limit"], 16);
     let ttl = r#"{"then":[{"put":{"object":"alice","value":"x","ttl":"30s"}}]}"#;
-    assert_eq!(code(txn(ttl)), Code::Unsupported);
+    let (_, then, _) = txn(ttl).unwrap();
+    assert!(matches!(then[..], [Step::Put { ttl_ms: Some(30_000), .. }]), "{then:?}");
 }

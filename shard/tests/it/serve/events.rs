@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use odgm_shard::replication::Role;
+use odgm_shard::state::Upkeep;
 use zenoh::sample::{Sample, SampleKind};
 
 use super::grid::{Grid, INCARNATION, SOON, Setup, numbers};
-use super::single::put;
+use super::single::{put, upkeep};
 
-type Subscriber = zenoh::pubsub::Subscriber<zenoh::handlers::FifoChannelHandler<Sample>>;
+pub(crate) type Subscriber = zenoh::pubsub::Subscriber<zenoh::handlers::FifoChannelHandler<Sample>>;
 
-async fn subscribe(grid: &Grid, key: &'static str) -> Subscriber {
+pub(crate) async fn subscribe(grid: &Grid, key: &'static str) -> Subscriber {
     let subscriber = grid.client.declare_subscriber(key).await.unwrap();
     // A round trip behind the declaration on the same link.
     grid.get("odgm/@near/users/0/nobody").await;
     subscriber
 }
 
-async fn next(subscriber: &Subscriber) -> Sample {
+pub(crate) async fn next(subscriber: &Subscriber) -> Sample {
     tokio::time::timeout(SOON, subscriber.recv_async()).await.expect("an event").unwrap()
 }
 
@@ -80,24 +81,70 @@ async fn an_objects_delete_is_an_event_of_each_of_its_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_serving_replica_publishes() {
+async fn only_a_serving_replica_publishes_and_begins_with_what_nobody_may_have() {
     let grid = Grid::start(Setup { role: Role::Following, ..Setup::default() }).await;
     let events = subscribe(&grid, "odgm/@ev/users/0/**").await;
     let state = grid.replicas[0].state.clone();
-    state.apply(put("before", b"x"));
+    for key in ["one", "two", "three"] {
+        state.apply(put(key, b"x"));
+    }
+    // An earlier server said that it had come so far.
+    state.apply(upkeep(Upkeep::Published(1)));
     state.become_(Role::Serving, None);
     grid.alive(0, true).await;
     state.apply(put("while", b"x"));
-    let event = next(&events).await;
-    assert_eq!((event.key_expr().as_str(), numbers(&event).1), ("odgm/@ev/users/0/while", 2));
+    for (key, revision) in [("two", 2), ("three", 3), ("while", 4)] {
+        let event = next(&events).await;
+        assert_eq!(event.key_expr().as_str(), format!("odgm/@ev/users/0/{key}"));
+        assert_eq!(numbers(&event).1, revision);
+    }
     state.become_(Role::Following, None);
     grid.alive(0, false).await;
     state.apply(put("after", b"x"));
+    state.apply(upkeep(Upkeep::Published(4)));
+    grid.get("odgm/@near/users/0/nobody").await;
     state.become_(Role::Serving, None);
     grid.alive(0, true).await;
-    state.apply(put("again", b"x"));
     let event = next(&events).await;
-    assert_eq!((event.key_expr().as_str(), numbers(&event).1), ("odgm/@ev/users/0/again", 4));
+    assert_eq!((event.key_expr().as_str(), numbers(&event).1), ("odgm/@ev/users/0/after", 5));
+    grid.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_notes_how_far_it_published() {
+    let grid = Grid::serving(1).await;
+    for number in 0..20 {
+        grid.command(&format!("odgm/@cmd/users/0/o{number}?op=put"), "x").await;
+    }
+    let state = grid.replicas[0].state.clone();
+    let noted = async {
+        while state.history().published < 20 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, noted).await.expect("it is noted");
+    grid.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_queue_had_no_room_for_is_published_from_the_history() {
+    let setup = Setup { queue_bytes: Some(2000), ..Setup::default() };
+    let grid = Grid::start(setup).await;
+    let events = subscribe(&grid, "odgm/@ev/users/0/**").await;
+    let state = grid.replicas[0].state.clone();
+    tokio::task::spawn_blocking(move || {
+        for _ in 0..3000 {
+            state.apply(put("alice", b"x"));
+        }
+    })
+    .await
+    .unwrap();
+    let mut last = 0;
+    while last < 3000 {
+        let revision = numbers(&next(&events).await).1;
+        assert_eq!(revision, last + 1);
+        last = revision;
+    }
     grid.close().await;
 }
 

@@ -7,10 +7,12 @@ use odgm_shard::object::{CollectionName, NodeId, Partition};
 use odgm_shard::replication::Role;
 use odgm_shard::runtime::TokioRuntime;
 use odgm_shard::shard::{Budget, EventManager, Limits, ObjectShard, ShardParts};
+use odgm_shard::state::Settings;
 use odgm_transport::Session;
 use odgm_transport::options::SessionOptions;
 use odgm_transport::zenoh::ZenohSession;
 use serde_json::Value;
+use tokio::sync::watch;
 use zenoh::bytes::{Encoding, ZBytes};
 use zenoh::query::{ConsolidationMode, Reply};
 use zenoh::sample::{Sample, SampleKind};
@@ -43,11 +45,21 @@ pub(crate) struct Setup {
     pub(crate) role: Role,
     pub(crate) limits: Limits,
     pub(crate) inflight_bytes: u64,
+    pub(crate) settings: watch::Receiver<Settings>,
+    /// What the events' queue holds; by default what it holds in a node.
+    pub(crate) queue_bytes: Option<usize>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { partitions: 1, role: Role::Serving, limits: Limits::default(), inflight_bytes: 64 << 20 }
+        Setup {
+            partitions: 1,
+            role: Role::Serving,
+            limits: Limits::default(),
+            inflight_bytes: 64 << 20,
+            settings: watch::Sender::new(Settings::default()).subscribe(),
+            queue_bytes: None,
+        }
     }
 }
 
@@ -62,7 +74,10 @@ impl Grid {
         let client = connect(&node).await;
         let budget = Budget::new(setup.inflight_bytes);
         let replicas = (0..setup.partitions).map(|partition| {
-            let events = EventManager::new(true);
+            let events = match setup.queue_bytes {
+                Some(bytes) => EventManager::with_queue(true, bytes),
+                None => EventManager::new(true),
+            };
             let state = SingleCopy::new(setup.role, events.sink());
             let shard = ObjectShard::start(ShardParts {
                 root: "odgm".into(),
@@ -70,6 +85,7 @@ impl Grid {
                 partition: Partition(partition),
                 partitions: setup.partitions,
                 incarnation: INCARNATION,
+                settings: setup.settings.clone(),
                 limits: setup.limits.clone(),
                 budget: budget.clone(),
                 election_timeout: ELECTION,

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use odgm_shard::object::NodeId;
 use odgm_shard::replication::{ChangeSink, Role, ShardState, ShardStatus};
 use odgm_shard::runtime::{Runtime, TokioRuntime};
-use odgm_shard::state::{Batch, Command, Input, ObjectTable, ObjectView, Outcome, Position, ViewSource};
+use odgm_shard::state::{
+    Batch, Command, HistoryBounds, Input, ObjectTable, ObjectView, Operation, Outcome, Position, Upkeep,
+    ViewSource,
+};
 use odgm_shard::{Error, Result};
 use odgm_storage::data::memory::MemoryData;
 use odgm_transport::timer::BoxFuture;
@@ -74,6 +77,11 @@ impl SingleCopy {
     /// How many barriers were asked for.
     pub(crate) fn barriers(&self) -> u64 {
         *self.barriers.borrow()
+    }
+
+    /// Where the history stands.
+    pub(crate) fn history(&self) -> HistoryBounds {
+        self.views.view().history().unwrap()
     }
 
     /// Applies a command, as a replica does for whoever proposed it.
@@ -145,4 +153,9 @@ pub(crate) fn put(key: &str, payload: &'static [u8]) -> Command {
     let value = Value { payload: Bytes::from_static(payload), ..Value::default() };
     let operation = Operation::Put { key, value, ttl_ms: None, condition: Condition::None };
     Command { rid: None, operation }
+}
+
+/// A command of the upkeep.
+pub(crate) fn upkeep(upkeep: Upkeep) -> Command {
+    Command { rid: None, operation: Operation::Upkeep(upkeep) }
 }

@@ -105,7 +105,7 @@ async fn a_transaction_that_is_wrong_is_refused_whole() {
             "INVALID_PARAMETER",
         ),
         (r#"{"then":[{"put":{"object":"bob","value":"1"}}]}"#, "WRONG_PARTITION"),
-        (r#"{"then":[{"put":{"object":"alice","value":"1","ttl":"3s"}}]}"#, "UNSUPPORTED"),
+        (r#"{"then":[{"put":{"object":"alice","value":"1","ttl":"soon"}}]}"#, "INVALID_PARAMETER"),
     ] {
         assert_eq!(grid.command("odgm/@cmd/users/3?op=txn", payload).await.code(), code, "{payload}");
     }
@@ -125,8 +125,10 @@ async fn wrong_commands_are_refused_and_write_nothing() {
         ("odgm/@cmd/users/0/alice?op=put;colour=red", "INVALID_PARAMETER"),
         ("odgm/@cmd/users/0/alice?op=put;if_revision=x", "INVALID_PARAMETER"),
         ("odgm/@cmd/users/0/alice?op=put;rid=", "INVALID_PARAMETER"),
-        ("odgm/@cmd/users/0/alice?op=put;ttl=3s", "UNSUPPORTED"),
-        ("odgm/@cmd/users/0/alice?op=touch;ttl=3s", "UNSUPPORTED"),
+        ("odgm/@cmd/users/0/alice?op=put;ttl=0s", "INVALID_PARAMETER"),
+        ("odgm/@cmd/users/0/alice?op=touch", "INVALID_PARAMETER"),
+        ("odgm/@cmd/users/0/alice?op=touch;ttl=never", "INVALID_PARAMETER"),
+        ("odgm/@cmd/users/0/alice?op=upkeep", "INVALID_PARAMETER"),
     ] {
         let refusal = grid.command(command, "x").await.refusal();
         assert_eq!(refusal["code"], code, "{command}");

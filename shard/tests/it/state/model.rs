@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use odgm_shard::object::{ObjectId, ObjectKey};
 use odgm_shard::state::{
-    Batch, Change, ChangeKind, Check, CheckKind, Command, Condition, Input, ObjectTable, Operation, Outcome,
-    Position, Refusal, Selection, Step,
+    Batch, Change, ChangeKind, Check, CheckKind, Command, Condition, Due, Input, ObjectTable, Operation,
+    Outcome, Position, Refusal, Retain, Selection, Settings, Step, Upkeep,
 };
 use odgm_storage::data::{ApplicationDataStorage, Direction, Keyspace};
 use proptest::prelude::*;
@@ -19,6 +19,8 @@ use super::{NOW, SECOND, increment, key, put, storage, value};
 struct ModelObject {
     /// Payloads by key.
     values: BTreeMap<ObjectKey, Bytes>,
+    /// The deadlines of those that have one, Unix milliseconds.
+    deadlines: BTreeMap<ObjectKey, u64>,
     revision: u64,
     created: u64,
     version: u64,
@@ -77,7 +79,20 @@ impl Model {
         self.objects.get(&key.object).map_or(0, |object| object.revision)
     }
 
+    fn deadline(&self, key: &ObjectKey) -> u64 {
+        self.objects.get(&key.object).and_then(|object| object.deadlines.get(key)).copied().unwrap_or(0)
+    }
+
+    fn expires(&self, ttl_ms: Option<u64>) -> u64 {
+        ttl_ms.map_or(0, |ttl_ms| (self.log_time >> 32) * 1000 + ttl_ms)
+    }
+
     fn set(&mut self, key: &ObjectKey, payload: Option<Bytes>) -> Numbers {
+        let deadline = if payload.is_some() { self.deadline(key) } else { 0 };
+        self.set_until(key, payload, deadline)
+    }
+
+    fn set_until(&mut self, key: &ObjectKey, payload: Option<Bytes>, deadline: u64) -> Numbers {
         self.revision += 1;
         let object = self.objects.entry(key.object.clone()).or_default();
         object.revision = self.revision;
@@ -89,6 +104,10 @@ impl Model {
         match payload.clone() {
             Some(payload) => object.values.insert(key.clone(), payload),
             None => object.values.remove(key),
+        };
+        match deadline {
+            0 => object.deadlines.remove(key),
+            deadline => object.deadlines.insert(key.clone(), deadline),
         };
         if object.values.is_empty() {
             self.objects.remove(&key.object);
@@ -124,10 +143,17 @@ impl Model {
 
     fn step(&mut self, step: &Step) -> Result<Numbers, Refusal> {
         match step {
-            Step::Put { key, value, .. } => Ok(self.set(key, Some(value.payload.clone()))),
+            Step::Put { key, value, ttl_ms } => {
+                Ok(self.set_until(key, Some(value.payload.clone()), self.expires(*ttl_ms)))
+            }
             Step::Delete { key } => Ok(self.delete(key)),
             Step::Increment { key, by } => self.increment(key, *by),
         }
+    }
+
+    fn entries(&self, key: &ObjectKey) -> u64 {
+        let object = self.objects.get(&key.object);
+        object.map_or(0, |object| object.values.keys().filter(|key| key.entry.is_some()).count() as u64)
     }
 
     fn conflict(&self, key: &ObjectKey, wanted: u64) -> Result<(), Refusal> {
@@ -150,18 +176,33 @@ impl Model {
 
     fn operation(&mut self, operation: &Operation) -> Result<Told, Refusal> {
         let (revision, created, version, value) = match operation {
-            Operation::Put { key, value, condition, .. } => {
+            Operation::Touch { key, ttl_ms } => {
+                let payload = self
+                    .value(key)
+                    .cloned()
+                    .ok_or_else(|| Refusal::NotFound { entries: self.entries(key) })?;
+                self.set_until(key, Some(payload), self.expires(*ttl_ms))
+            }
+            Operation::Upkeep(Upkeep::Expire(due)) => {
+                for Due { key, expires_unix_ms } in due {
+                    let over = *expires_unix_ms <= (self.log_time >> 32) * 1000;
+                    if *expires_unix_ms > 0 && over && self.deadline(key) == *expires_unix_ms {
+                        self.delete(key);
+                    }
+                }
+                (self.revision, 0, 0, None)
+            }
+            Operation::Upkeep(_) => (self.revision, 0, 0, None),
+            Operation::Put { key, value, condition, ttl_ms } => {
                 let revision = self.object_revision(key);
-                let entries = self.objects.get(&key.object).map_or(0, |object| {
-                    object.values.keys().filter(|key| key.entry.is_some()).count() as u64
-                });
+                let entries = self.entries(key);
                 match (condition, self.value(key)) {
                     (Condition::Revision(wanted), _) => self.conflict(key, *wanted)?,
                     (Condition::Absent, Some(_)) => return Err(Refusal::Exists { revision }),
                     (Condition::Present, None) => return Err(Refusal::NotFound { entries }),
                     _ => {}
                 }
-                self.set(key, Some(value.payload.clone()))
+                self.set_until(key, Some(value.payload.clone()), self.expires(*ttl_ms))
             }
             Operation::Delete { key, if_revision } => {
                 if_revision.map_or(Ok(()), |wanted| self.conflict(key, wanted))?;
@@ -212,9 +253,25 @@ fn any_text() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["1", "x", "9223372036854775807", ""])
 }
 
+fn any_ttl() -> impl Strategy<Value = Option<u64>> {
+    prop::sample::select(vec![None, None, Some(1_000), Some(3_000)])
+}
+
+fn any_due() -> impl Strategy<Value = Vec<Due>> {
+    let due = (any_key(), 0..40_u64).prop_map(|(key, after)| Due {
+        key,
+        expires_unix_ms: if after == 0 { 0 } else { NOW / SECOND * 1000 + after * 1000 },
+    });
+    prop::collection::vec(due, 0..40)
+}
+
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (any_key(), any_text()).prop_map(|(key, text)| Step::Put { key, value: value(text), ttl_ms: None }),
+        (any_key(), any_text(), any_ttl()).prop_map(|(key, text, ttl_ms)| Step::Put {
+            key,
+            value: value(text),
+            ttl_ms
+        }),
         any_key().prop_map(|key| Step::Delete { key }),
         (any_key(), -2..3_i64).prop_map(|(key, by)| Step::Increment { key, by }),
     ]
@@ -238,8 +295,16 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         1 => Just(Condition::Present),
     ];
     prop_oneof![
-        4 => (any_key(), any_text(), condition).prop_map(|(key, text, condition)| {
-            Operation::Put { key, value: value(text), ttl_ms: None, condition }
+        4 => (any_key(), any_text(), condition, any_ttl()).prop_map(|(key, text, condition, ttl_ms)| {
+            Operation::Put { key, value: value(text), ttl_ms, condition }
+        }),
+        1 => (any_key(), any_ttl()).prop_map(|(key, ttl_ms)| Operation::Touch { key, ttl_ms }),
+        2 => any_due().prop_map(|due| Operation::Upkeep(Upkeep::Expire(due))),
+        1 => Just(Operation::Upkeep(Upkeep::Sweep)),
+        1 => (0..12_u64).prop_map(|revision| Operation::Upkeep(Upkeep::Published(revision))),
+        1 => prop::option::weighted(0.8, (1..9_u64, 200..2000_u64, 1..20_u64)).prop_map(|retain| {
+            let history = retain.map(|(count, bytes, seconds)| Retain { count, bytes, age_ms: seconds * 1000 });
+            Operation::Upkeep(Upkeep::Configure(Settings { history, indexes: vec![] }))
         }),
         2 => (any_key(), prop::option::weighted(0.3, 0..12_u64))
             .prop_map(|(key, if_revision)| Operation::Delete { key, if_revision }),
@@ -307,6 +372,7 @@ proptest! {
         let mut table = ObjectTable::open(storage()).unwrap();
         let mut model = Model::default();
         let mut changes = Vec::new();
+        let mut retain = Settings::default().history;
         for ((position, input), (command, _)) in inputs(&commands).into_iter().zip(&commands) {
             let Input::Batch(batch) = &input else { unreachable!() };
             model.log_time = model.log_time.max(batch.time);
@@ -314,6 +380,24 @@ proptest! {
             let real = &applied.outcomes[0][0];
             prop_assert_eq!(told(real), model.run(command, real, WINDOW_MS), "{:?}", command);
             changes.extend(applied.changes);
+            if let Operation::Upkeep(Upkeep::Configure(settings)) = &command.operation {
+                retain = settings.history;
+            }
+            let view = table.view();
+            let bounds = view.history().unwrap();
+            let kept: Vec<_> = view
+                .changes(bounds.oldest, u64::MAX, Direction::Forward)
+                .collect::<Result<_, _>>()
+                .unwrap();
+            // What is kept is the newest there was, whole, and no more than asked for.
+            prop_assert_eq!(&kept[..], &changes[changes.len() - kept.len()..]);
+            prop_assert_eq!(bounds.oldest + kept.len() as u64, bounds.last + 1);
+            prop_assert!(kept.len() as u64 <= retain.map_or(0, |retain| retain.count));
+            if let Some(retain) = retain {
+                let sixteenth = SECOND * retain.age_ms.div_ceil(1000) / 8;
+                let cutoff = model.log_time.saturating_sub(retain.age_ms / 1000 * SECOND + sixteenth + SECOND);
+                prop_assert!(kept.iter().all(|change| change.time >= cutoff));
+            }
         }
         prop_assert_eq!(changes_told(&changes), model.changes);
         for pair in changes.windows(2) {
@@ -336,6 +420,12 @@ proptest! {
             })
         }).collect();
         prop_assert_eq!(listed, expected);
+        let due = view.due(0, u64::MAX, usize::MAX).unwrap();
+        let found: BTreeMap<_, _> = due.iter().map(|due| (due.key.clone(), due.expires_unix_ms)).collect();
+        prop_assert_eq!(found.len(), due.len());
+        prop_assert!(due.is_sorted_by_key(|due| due.expires_unix_ms));
+        let deadlines = model.objects.values().flat_map(|object| object.deadlines.clone());
+        prop_assert_eq!(found, deadlines.collect::<BTreeMap<_, _>>());
         for (id, object) in &model.objects {
             let head = view.head(id).unwrap().unwrap();
             let entries = object.values.keys().filter(|key| key.entry.is_some()).count() as u64;

@@ -44,6 +44,30 @@ impl IndexValue {
         value.is_finite().then(|| number(value + 0.0, 0))
     }
 
+    /// Reads the sortable bytes back; `None` when they are none.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        (Self::end_in(bytes) == Some(bytes.len())).then(|| IndexValue(bytes.to_vec()))
+    }
+
+    /// The scalar that it is the form of.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let rest = &self.0[1..];
+        match self.0[0] {
+            BOOL => Value::Bool(rest == [1]),
+            NUMBER => to_number(rest),
+            STRING => {
+                let text = &rest[..rest.len() - 2];
+                let mut bytes = Vec::with_capacity(text.len());
+                // Behind each 00 stands an ff, which no text has.
+                bytes.extend(text.iter().filter(|byte| **byte != 0xff));
+                Value::String(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            _ => Value::Null,
+        }
+    }
+
     /// The sortable bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -85,6 +109,23 @@ fn number(nearest: f64, rest: i16) -> IndexValue {
     IndexValue(form)
 }
 
+/// The number of a form behind its tag.
+fn to_number(form: &[u8]) -> Value {
+    let (mut bits, mut rest) = ([0; 8], [0; 2]);
+    bits.copy_from_slice(&form[..8]);
+    rest.copy_from_slice(&form[8..10]);
+    let sortable = u64::from_be_bytes(bits);
+    let nearest = f64::from_bits(if sortable >> 63 == 1 { sortable & !(1 << 63) } else { !sortable });
+    let rest = (u16::from_be_bytes(rest) ^ 0x8000) as i16;
+    let exact = nearest as i128 + i128::from(rest);
+    let is_integer = nearest.fract() == 0.0 && nearest.abs() < 2e19;
+    match (is_integer, i64::try_from(exact), u64::try_from(exact)) {
+        (true, Ok(integer), _) => integer.into(),
+        (true, _, Ok(integer)) => integer.into(),
+        _ => nearest.into(),
+    }
+}
+
 /// Neighbours of a f64 below 2^64 are at most 2048 apart, so the rest is within ±1024.
 fn integer(value: i128) -> IndexValue {
     let nearest = value as f64;
@@ -121,5 +162,39 @@ impl From<&str> for IndexValue {
         }
         form.extend_from_slice(&[0, 1]);
         IndexValue(form)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::IndexValue;
+
+    #[test]
+    fn a_form_gives_its_scalar_back() {
+        for value in [
+            json!(null),
+            json!(true),
+            json!(0),
+            json!(-7),
+            json!(1.5),
+            json!(-1e300),
+            json!(i64::MIN),
+            json!(i64::MAX),
+            json!(u64::MAX),
+            json!(9_007_199_254_740_993_i64),
+            json!(""),
+            json!("a\u{0}b\u{0}\u{0}"),
+            json!("ü\u{1}"),
+        ] {
+            let form = IndexValue::of(&value).unwrap();
+            assert_eq!(form.to_json(), value);
+            assert_eq!(IndexValue::from_bytes(form.as_bytes()), Some(form));
+        }
+        assert_eq!(IndexValue::of(&json!(2.0)).unwrap().to_json(), json!(2));
+        for damaged in [&b""[..], b"\x30", b"\x40abc", b"\x10\x10", b"\x99"] {
+            assert_eq!(IndexValue::from_bytes(damaged), None);
+        }
     }
 }

@@ -1,0 +1,231 @@
+//! The upkeep: what the serving replica asks for because time goes by. It looks at the clock and at a
+//! view, and proposes; what is applied decides. It knows nothing of how its shard replicates.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::events::EventManager;
+use crate::replication::{Role, ShardState, ShardStatus};
+use crate::runtime::{Runtime, unix_ms};
+use crate::state::{Change, Command, ObjectView, Operation, Settings, Upkeep};
+use crate::{Error, Result};
+
+/// How often the clock is looked at; a key ends at most a second late.
+const TICK: Duration = Duration::from_millis(200);
+/// The most keys of one command.
+const EXPIRE_KEYS: usize = 500;
+/// How many looks at the clock pass between notes of what was published, and between looks at the history.
+const MARK_TICKS: u64 = 5;
+const SWEEP_TICKS: u64 = 10;
+/// The most commands of one such look.
+const SWEEPS: usize = 10;
+/// How long one command of the upkeep may take before it is tried again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The earliest deadline that may stand in the state: a look at the clock is enough while it is ahead.
+#[derive(Debug)]
+pub(super) struct Deadlines(AtomicU64);
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Deadlines {
+    /// Hears of applied changes.
+    pub(super) fn note(&self, changes: &[Change]) {
+        let deadlines = changes.iter().map(|change| change.expires_unix_ms).filter(|unix_ms| *unix_ms > 0);
+        if let Some(earliest) = deadlines.min() {
+            self.expect(earliest);
+        }
+    }
+
+    fn expect(&self, unix_ms: u64) {
+        self.0.fetch_min(unix_ms, Ordering::SeqCst);
+    }
+
+    /// Whether one may be over. The caller then reads which; what is noted from now on is told again.
+    fn take_due(&self, now_unix_ms: u64) -> bool {
+        let is_due = self.0.load(Ordering::SeqCst) <= now_unix_ms;
+        if is_due {
+            self.0.store(u64::MAX, Ordering::SeqCst);
+        }
+        is_due
+    }
+}
+
+/// Does the upkeep of one shard while its replica serves.
+pub(super) struct Keeper {
+    state: Arc<dyn ShardState>,
+    status: watch::Receiver<ShardStatus>,
+    events: Arc<EventManager>,
+    deadlines: Arc<Deadlines>,
+    settings: watch::Receiver<Settings>,
+    /// What the state is known to have been told.
+    told: Option<Settings>,
+    /// Whether an index may be under construction.
+    unsettled: bool,
+    /// What the state is known to have of [`EventManager::published`].
+    marked: u64,
+    /// No deadline is below this: log time was there when the last ones were removed.
+    swept_unix_ms: u64,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        state: Arc<dyn ShardState>,
+        events: Arc<EventManager>,
+        settings: watch::Receiver<Settings>,
+    ) -> Self {
+        let (status, deadlines) = (state.status(), events.deadlines());
+        Keeper {
+            state,
+            status,
+            events,
+            deadlines,
+            settings,
+            told: None,
+            unsettled: false,
+            marked: 0,
+            swept_unix_ms: 0,
+        }
+    }
+
+    /// Runs until `stop`, or until the replica stops.
+    pub(super) async fn run<R: Runtime>(mut self, stop: CancellationToken) {
+        let _ = stop.run_until_cancelled(self.keep::<R>()).await;
+    }
+
+    async fn keep<R: Runtime>(&mut self) {
+        loop {
+            while self.status.borrow_and_update().role != Role::Serving {
+                if self.status.changed().await.is_err() {
+                    return;
+                }
+            }
+            // What it knew is of another time of serving: it reads once what is there.
+            (self.told, self.marked, self.swept_unix_ms) = (None, 0, 0);
+            self.deadlines.expect(0);
+            let mut tick = 0_u64;
+            while self.status.borrow().role == Role::Serving {
+                if let Err(error) = self.turn::<R>(tick).await {
+                    self.deadlines.expect(0);
+                    tracing::debug!(%error, "the upkeep of a shard waits");
+                }
+                R::sleep(TICK).await;
+                tick += 1;
+            }
+        }
+    }
+
+    async fn turn<R: Runtime>(&mut self, tick: u64) -> Result<()> {
+        self.configure::<R>().await?;
+        self.expire::<R>().await?;
+        self.settle::<R>().await?;
+        if tick.is_multiple_of(MARK_TICKS) {
+            self.mark::<R>().await?;
+        }
+        if tick.is_multiple_of(SWEEP_TICKS) {
+            self.sweep::<R>().await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the state how its collection is described.
+    async fn configure<R: Runtime>(&mut self) -> Result<()> {
+        let wanted = self.settings.borrow().clone();
+        if self.told.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        self.events.enable(wanted.history.is_some());
+        if self.read::<R, _>(|view| view.settings()).await? != wanted {
+            self.propose::<R>(Upkeep::Configure(wanted.clone())).await?;
+        }
+        self.told = Some(wanted);
+        self.unsettled = true;
+        Ok(())
+    }
+
+    /// Builds and drops indexes, step by step.
+    async fn settle<R: Runtime>(&mut self) -> Result<()> {
+        while self.unsettled && self.status.borrow().role == Role::Serving {
+            self.unsettled = !self.read::<R, _>(|view| view.indexes_settled()).await?;
+            if self.unsettled {
+                self.propose::<R>(Upkeep::IndexStep).await?;
+                // Deadlines do not wait for it.
+                self.expire::<R>().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes up to where events were published: whoever serves next begins behind it.
+    async fn mark<R: Runtime>(&mut self) -> Result<()> {
+        let published = self.events.published();
+        if published > self.marked {
+            if self.marked > 0 || self.read::<R, _>(|view| view.history()).await?.published < published {
+                self.propose::<R>(Upkeep::Published(published)).await?;
+            }
+            self.marked = published;
+        }
+        Ok(())
+    }
+
+    /// Lets history go that no write comes to let go.
+    async fn sweep<R: Runtime>(&self) -> Result<()> {
+        for _ in 0..SWEEPS {
+            let due = self.read::<R, _>(|view| view.history()).await?.sweep_unix_ms;
+            if due.is_none_or(|due| due > unix_ms(R::wall_clock())) {
+                break;
+            }
+            self.propose::<R>(Upkeep::Sweep).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the keys deleted whose time is over.
+    async fn expire<R: Runtime>(&mut self) -> Result<()> {
+        while self.deadlines.take_due(unix_ms(R::wall_clock())) {
+            let (now, from) = (unix_ms(R::wall_clock()), self.swept_unix_ms);
+            let due = self.read::<R, _>(move |view| view.due(from, now, EXPIRE_KEYS)).await?;
+            let bounds = due.first().cloned().zip(due.last().cloned());
+            if bounds.is_some() {
+                self.propose::<R>(Upkeep::Expire(due)).await?;
+            }
+            let next = self.read::<R, _>(move |view| view.due(from, u64::MAX, 1)).await?.pop();
+            if let Some((_, last)) = &bounds {
+                let left = next.as_ref().map_or(u64::MAX, |next| next.expires_unix_ms);
+                self.swept_unix_ms = last.expires_unix_ms.min(left);
+            }
+            if let Some(next) = &next {
+                self.deadlines.expect(next.expires_unix_ms);
+            }
+            // Log time is behind this clock, as after it was set back: what is left waits for it.
+            if next.is_some() && next == bounds.map(|(first, _)| first) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read<R: Runtime, T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ObjectView) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let state = self.state.clone();
+        R::blocking(move || read(&state.view())).await
+    }
+
+    async fn propose<R: Runtime>(&self, upkeep: Upkeep) -> Result<()> {
+        let command = Command { rid: None, operation: Operation::Upkeep(upkeep) };
+        match R::timeout(PATIENCE, self.state.write(command)).await {
+            Ok(outcome) => outcome.map(drop),
+            Err(_) => Err(Error::Timeout(PATIENCE)),
+        }
+    }
+}
