@@ -40,7 +40,7 @@ fn a_snapshot_without_request_ids_is_found() {
 
 #[test]
 fn a_read_before_the_first_commit_of_the_term_is_found() {
-    finds(Bug::ReadBeforeCommit, 3, "read barrier");
+    finds(Bug::ReadBeforeCommit, 11, "read barrier");
 }
 
 #[test]
