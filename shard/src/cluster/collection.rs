@@ -301,7 +301,7 @@ mod tests {
             (r#"{"name":"u","partitions":0}"#, "partitions is 0"),
             (r#"{"name":"u","partitions":4096}"#, "1 to 1024"),
             (r#"{"name":"u","replicas":9}"#, "replicas is 9"),
-            (r#"{"name":"u","replication":"mst"}"#, "mst is not supported yet"),
+            (r#"{"name":"u","replication":"none","replicas":2}"#, "of replication none has 1"),
             (r#"{"name":"u","events":{"retain":{"count":0}}}"#, "events.retain.count is 0"),
             (r#"{"name":"u","events":{"retain":{"age":"10ms"}}}"#, "events.retain.age is 10ms"),
             (r#"{"name":"u","indexes":[{"name":"a"}]}"#, "one of path, entry"),
