@@ -14,7 +14,7 @@ use odgm_storage::data::Direction;
 use odgm_transport::Session;
 use odgm_transport::session::{Congestion, Priority};
 use openraft_rt::Select2;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::ShardMetrics;
@@ -43,6 +43,8 @@ pub struct EventManager {
     /// Something did not fit the queue.
     behind: AtomicBool,
     wake: Notify,
+    /// For the upkeep.
+    serves: watch::Sender<bool>,
     /// The last revision that was published, and all below it that are retained.
     published: AtomicU64,
     queue_bytes: usize,
@@ -76,6 +78,7 @@ impl EventManager {
             epoch: AtomicU64::new(0),
             behind: AtomicBool::new(false),
             wake: Notify::new(),
+            serves: watch::Sender::new(false),
             published: AtomicU64::new(0),
             queue_bytes,
             queued_bytes: AtomicUsize::new(0),
@@ -94,11 +97,17 @@ impl EventManager {
     /// From now on the applied changes are published, or no longer. Comes before the commands of
     /// this server are taken, so that every change that it acknowledges has its event.
     pub(crate) fn serve(&self, serving: bool) {
+        self.serves.send_replace(serving);
         let before = self.serving.swap(serving, Ordering::SeqCst);
         if serving && !before {
             self.epoch.fetch_add(1, Ordering::SeqCst);
             self.wake.notify_one();
         }
+    }
+
+    /// Tells when this replica begins or ends to serve.
+    pub(super) fn serves(&self) -> watch::Receiver<bool> {
+        self.serves.subscribe()
     }
 
     /// Whether the collection has events, from now on.

@@ -63,6 +63,9 @@ impl Deadlines {
 pub(super) struct Keeper {
     state: Arc<dyn ShardState>,
     status: watch::Receiver<ShardStatus>,
+    /// Whether it serves, as its lifecycle has made it known. Waited for instead of the status: tokio wakes those who
+    /// wait for one value in a random order, and a simulation must not.
+    serves: watch::Receiver<bool>,
     events: Arc<EventManager>,
     deadlines: Arc<Deadlines>,
     settings: watch::Receiver<Settings>,
@@ -82,10 +85,11 @@ impl Keeper {
         events: Arc<EventManager>,
         settings: watch::Receiver<Settings>,
     ) -> Self {
-        let (status, deadlines) = (state.status(), events.deadlines());
+        let (status, serves, deadlines) = (state.status(), events.serves(), events.deadlines());
         Keeper {
             state,
             status,
+            serves,
             events,
             deadlines,
             settings,
@@ -103,10 +107,8 @@ impl Keeper {
 
     async fn keep<R: Runtime>(&mut self) {
         loop {
-            while self.status.borrow_and_update().role != Role::Serving {
-                if self.status.changed().await.is_err() {
-                    return;
-                }
+            if !self.await_serving::<R>().await {
+                return;
             }
             // What it knew is of another time of serving: it reads once what is there.
             (self.told, self.marked, self.swept_unix_ms) = (None, 0, 0);
@@ -121,6 +123,23 @@ impl Keeper {
                 tick += 1;
             }
         }
+    }
+
+    /// False when it never will again.
+    async fn await_serving<R: Runtime>(&mut self) -> bool {
+        while self.status.borrow().role != Role::Serving {
+            let made_known = *self.serves.borrow_and_update();
+            let changed = self.serves.changed();
+            // What is made known lags: it may never change when the replica did not serve for a moment only.
+            let open = match made_known {
+                true => R::timeout(TICK, changed).await.unwrap_or(Ok(())),
+                false => changed.await,
+            };
+            if open.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     async fn turn<R: Runtime>(&mut self, tick: u64) -> Result<()> {

@@ -293,6 +293,40 @@ async fn a_replica_is_replaced_through_a_snapshot(layers: Layers) {
     assert_eq!((after.0.oldest, after.1.len(), after.2, after.3), (54, 150, before.2, before.3));
 }
 
+/// Killed while its disk was slow: the log had not been written, the data had.
+async fn data_ahead_of_the_log_are_gone_on_from(layers: Layers) {
+    let mut grid = Grid::founded(layers, 3, options()).await;
+    let leader = grid.leader().await;
+    for index in 0..10 {
+        write(grid.shard(leader), &format!("o{index}"), "v").await;
+    }
+    grid.settled(leader).await;
+    let follower = grid.nodes.keys().copied().find(|node| *node != leader).unwrap();
+    let applied = grid.shard(follower).applied().unwrap().index;
+    let down = grid.crash(follower).await;
+    down.lose_log_after(applied - 3);
+    grid.restart(down).await;
+    assert!(grid.shard(follower).applied().unwrap().index >= applied);
+    write(grid.shard(leader), "after", "v").await;
+    grid.settled(leader).await;
+    assert_eq!(read(grid.shard(follower), "after").unwrap(), "v");
+    // And again, from what it has now.
+    let down = grid.crash(follower).await;
+    grid.restart(down).await;
+    grid.settled(leader).await;
+    assert_eq!(read(grid.shard(follower), "o9").unwrap(), "v");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_ahead_of_the_log_in_memory_are_gone_on_from() {
+    data_ahead_of_the_log_are_gone_on_from(Layers::Memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_ahead_of_the_log_on_disk_are_gone_on_from() {
+    data_ahead_of_the_log_are_gone_on_from(Layers::Disk).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_in_memory_is_replaced_through_a_snapshot() {
     a_replica_is_replaced_through_a_snapshot(Layers::Memory).await;

@@ -116,6 +116,12 @@ impl<R: Runtime> RaftShard<R> {
             ReplicaState::open(snapshots, growth).map(Arc::new)
         })
         .await?;
+        let mut machine = StateMachine::<R>::new(state.clone(), sink, started);
+        if state.applied().map(|at| at.index) > log.state().last.map(|at| at.index) {
+            // A process that is killed loses what it had not yet written of its log, while its data may hold more: an
+            // entry is applied when a majority has it. The log goes on behind them, so they must be durable.
+            machine.store_applied().await?;
+        }
         let mailbox = router
             .register(group, replica.0)
             .ok_or_else(|| Error::Invalid(format!("group {group} has a replica on this node already")))?;
@@ -132,7 +138,6 @@ impl<R: Runtime> RaftShard<R> {
         // Without a vote on disk it never followed anybody, so it granted no lease.
         let embargo = log.vote().filter(|_| !planted(Bug::NoBootEmbargo));
         let embargo = embargo.map(|_| started + options.embargo());
-        let machine = StateMachine::<R>::new(state.clone(), sink, started);
         let log = Log::<R>::new(log, state.snapshots.restorable());
         let raft = match Raft::<R>::new(
             replica.0,

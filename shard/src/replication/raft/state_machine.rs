@@ -294,6 +294,20 @@ fn meta(stored: &StoredMeta) -> io::Result<SnapshotMeta> {
 }
 
 impl<R: Runtime> StateMachine<R> {
+    /// Takes a snapshot of all that is applied, so that the log may be purged up to there.
+    ///
+    /// # Errors
+    /// When it can't be stored.
+    pub(crate) async fn store_applied(&mut self) -> crate::Result<()> {
+        let failed = |error: io::Error| crate::Error::Internal(format!("storing what is applied: {error}"));
+        self.freeze().await.map_err(failed)?.build_snapshot().await.map_err(failed)?;
+        let stored = self.state.snapshots.restorable().get();
+        if stored.map(|at| at.index) < self.state.applied().map(|at| at.index) {
+            return Err(crate::Error::Internal("what is applied could not be stored".to_owned()));
+        }
+        Ok(())
+    }
+
     async fn freeze(&mut self) -> Result<Builder<R>, io::Error> {
         let (last_log_id, membership) = self.state.applied_state()?;
         let stored = StoredMeta {

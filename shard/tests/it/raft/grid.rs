@@ -17,7 +17,7 @@ use odgm_storage::data::DataOptions;
 use odgm_storage::data::fjall::FjallEngine;
 use odgm_storage::data::memory::MemoryData;
 use odgm_storage::disk::RealDisk;
-use odgm_storage::log::{AppendLog, AppendOnlyLogStorage, LogOptions, MemoryLog};
+use odgm_storage::log::{AppendLog, AppendOnlyLogStorage, LogOptions, MemoryLog, wait_durable};
 use odgm_storage::snapshot::file::FileSnapshots;
 use odgm_storage::snapshot::{RetainPolicy, SnapshotOptions};
 use odgm_transport::link::{Incoming, LinkOptions, Links, PeerId};
@@ -202,6 +202,26 @@ pub(crate) struct Down {
     node: u64,
     replica: u64,
     stores: Stores,
+}
+
+impl Down {
+    /// Loses the entries of its log behind this one.
+    pub(crate) fn lose_log_after(&self, index: u64) {
+        let cut = |log: &dyn AppendOnlyLogStorage| {
+            let group = log.group(odgm_storage::log::GroupId(GROUP.0)).unwrap();
+            assert!(group.state().last.unwrap().index > index);
+            wait_durable(|durable| group.truncate_after(Some(index), durable)).unwrap();
+        };
+        match &self.stores.log {
+            Some(log) => cut(log.as_ref()),
+            None => {
+                let dir = self.stores.dir.path().join("log");
+                let log = AppendLog::open(Arc::new(RealDisk), &dir, LogOptions::default()).unwrap();
+                cut(log.as_ref());
+                log.close().unwrap();
+            }
+        }
+    }
 }
 
 pub(crate) fn status(shard: &Shard) -> ShardStatus {
