@@ -1,6 +1,6 @@
 //! Bugs that a simulation can plant: it must find them, else it proves nothing.
 //!
-//! Without the feature `sim` there are none: [`planted`] is `false` and the code behind it is gone.
+//! Without the feature `sim` there are none: `planted` is `false` and the code behind it is gone.
 
 /// A bug as it was made somewhere, or nearly was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
