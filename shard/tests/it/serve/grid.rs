@@ -21,6 +21,8 @@ use super::single::{Shared, SingleCopy};
 
 /// Whatever a test waits for comes sooner.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// A query that is under way while its key is undeclared may end at its deadline only: it is asked again.
+const LOST: Duration = Duration::from_secs(2);
 pub(crate) const ELECTION: Duration = Duration::from_millis(200);
 pub(crate) const INCARNATION: [u8; 16] = *b"the-incarnation!";
 pub(crate) const INCARNATION_HEX: &str = "7468652d696e6361726e6174696f6e21";
@@ -165,7 +167,7 @@ impl Grid {
     pub(crate) async fn eventually(&self, selector: &str, wanted: impl Fn(&[Answer]) -> bool) -> Vec<Answer> {
         let asked = async {
             loop {
-                let answers = self.get(selector).await;
+                let Ok(answers) = tokio::time::timeout(LOST, self.get(selector)).await else { continue };
                 if wanted(&answers) {
                     return answers;
                 }
