@@ -1,5 +1,5 @@
-//! The commands that wait for the one writer of a replica without a log: bounded in bytes, taken many at a time,
-//! so that one fsync serves all that came during the one before.
+//! The commands that wait for the one writer of a replica, of every kind: in the order in which they were given, and
+//! bounded in bytes, so that neither a slow disk nor a lost quorum can fill the memory.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,11 +10,14 @@ use bytes::Bytes;
 use odgm_storage::data::Durability;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::state::{Command, Operation, Outcome, Step};
+use crate::object::Value;
+use crate::state::{Command, Operation, Outcome, Step, Upkeep};
 use crate::{Error, Result};
 
-/// What a command or step costs beside its bytes.
-const OVERHEAD_BYTES: usize = 512;
+/// What a command costs beside its bytes.
+const COMMAND_BYTES: usize = 128;
+/// What a part of a command costs beside its bytes: a step or a check of a transaction, a key that is over.
+const PART_BYTES: usize = 512;
 
 /// How a replica without a log writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,11 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
+    /// What its command takes of the budget.
+    pub(super) fn bytes(&self) -> u64 {
+        self.admitted.bytes
+    }
+
     /// Gives the bytes back before the answer: whoever has it may submit as much again.
     pub(super) fn answer(self, outcome: Result<Outcome>) {
         drop(self.admitted);
@@ -104,6 +112,9 @@ pub(super) fn channel(inflight_bytes: u64) -> (Queue, mpsc::UnboundedReceiver<Pe
 
 impl Queue {
     /// Queues a command, in the order of the calls.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] over the budget, [`Error::NotLeader`] when the writer has ended: nothing happened.
     pub(super) fn submit(&self, command: Command) -> Result<oneshot::Receiver<Result<Outcome>>> {
         let bytes = size(&command) as u64;
         let taken =
@@ -114,7 +125,7 @@ impl Queue {
         let admitted = Admitted { bytes, budget: self.budget.clone() };
         let (reply, outcome) = oneshot::channel();
         let pending = Pending { command, waiter: Waiter { reply, admitted } };
-        self.sender.send(pending).map_err(|_| stopped())?;
+        self.sender.send(pending).map_err(|_| Error::NotLeader { serving: None })?;
         Ok(outcome)
     }
 }
@@ -125,17 +136,18 @@ pub(super) fn stopped() -> Error {
 
 /// About how many bytes a command takes.
 fn size(command: &Command) -> usize {
-    let attached = |attachment: &Option<Bytes>| attachment.as_ref().map_or(0, Bytes::len);
+    let bytes = |value: &Value| value.payload.len() + value.attachment.as_ref().map_or(0, Bytes::len);
     let step = |step: &Step| match step {
-        Step::Put { value, .. } => OVERHEAD_BYTES + value.payload.len() + attached(&value.attachment),
-        _ => OVERHEAD_BYTES,
+        Step::Put { value, .. } => bytes(value) + PART_BYTES,
+        Step::Delete { .. } | Step::Increment { .. } => PART_BYTES,
     };
     let body = match &command.operation {
-        Operation::Put { value, .. } => value.payload.len() + attached(&value.attachment),
+        Operation::Put { value, .. } => bytes(value),
         Operation::Txn { then, otherwise, checks } => {
-            then.iter().chain(otherwise).map(step).sum::<usize>() + checks.len() * OVERHEAD_BYTES
+            then.iter().chain(otherwise).map(step).sum::<usize>() + checks.len() * PART_BYTES
         }
+        Operation::Upkeep(Upkeep::Expire(due)) => due.len() * PART_BYTES,
         _ => 0,
     };
-    body + OVERHEAD_BYTES
+    body + COMMAND_BYTES
 }

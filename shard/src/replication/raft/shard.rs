@@ -27,6 +27,7 @@ use super::state_machine::{Growth, ReplicaState, StateMachine};
 use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, writes};
 use crate::object::{GroupId, NodeId, ReplicaId};
 use crate::planted::{Bug, planted};
+use crate::replication::queue::{self, Queue};
 use crate::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
 use crate::runtime::{Runtime, unix_ms};
 use crate::state::{Command, ObjectView, Outcome, Position};
@@ -86,7 +87,7 @@ pub struct RaftShard<R: Runtime> {
     state: Arc<ReplicaState>,
     started: R::Instant,
     status: watch::Receiver<ShardStatus>,
-    writes: writes::Writes,
+    writes: Queue,
     reads: reads::Reads,
     router: Arc<RaftRouter<R>>,
     stop: CancellationToken,
@@ -167,7 +168,7 @@ impl<R: Runtime> RaftShard<R> {
         }
 
         let (status_sender, status) = watch::channel(status::initial());
-        let (writes, proposals) = writes::channel(options.inflight_bytes);
+        let (writes, proposals) = queue::channel(options.inflight_bytes);
         let (reads, barriers) = reads::channel();
         let stop = CancellationToken::new();
         let desk = Desk {

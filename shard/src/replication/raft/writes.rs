@@ -1,13 +1,9 @@
 //! Commands become log entries: proposed at once when few are under way, gathered while many are.
-//!
-//! Commands are proposed in the order in which they were given. Admission is by bytes, so that neither a slow
-//! disk nor a lost quorum can fill the memory.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,119 +14,18 @@ use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::impls::OneshotResponder;
 use openraft::raft::ClientWriteResult;
 use openraft_rt::WatchReceiver;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::RaftOptions;
 use super::clocks::Clocks;
 use super::encode::encode_batch;
 use super::inbox::Raft;
 use super::types::{Payload, Types};
+use crate::Error;
 use crate::object::NodeId;
+use crate::replication::queue::{Pending, Waiter, stopped};
 use crate::runtime::Runtime;
-use crate::state::{Batch, Command, Operation, Outcome, Step, Upkeep};
-use crate::{Error, Result};
-
-/// What a command costs beside its bytes.
-const COMMAND_OVERHEAD_BYTES: usize = 64;
-
-/// A command that is not proposed yet.
-struct Pending {
-    command: Command,
-    waiter: Waiter,
-}
-
-/// Who waits for a command's outcome.
-struct Waiter {
-    reply: oneshot::Sender<Result<Outcome>>,
-    admitted: Admitted,
-}
-
-impl Waiter {
-    /// Gives the bytes back before the answer: whoever has it may submit as much again.
-    fn answer(self, outcome: Result<Outcome>) {
-        drop(self.admitted);
-        // Whoever gave up waiting is gone.
-        let _ = self.reply.send(outcome);
-    }
-}
-
-/// Bytes of the shard's budget, given back when dropped.
-struct Admitted {
-    bytes: u64,
-    budget: Arc<AtomicU64>,
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.budget.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// Takes commands.
-#[derive(Debug)]
-pub(crate) struct Writes {
-    queue: mpsc::UnboundedSender<Pending>,
-    /// Bytes that are free.
-    budget: Arc<AtomicU64>,
-}
-
-/// Where the commands come out again, for [`propose`].
-pub(crate) struct Proposals {
-    queue: mpsc::UnboundedReceiver<Pending>,
-}
-
-impl std::fmt::Debug for Pending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending").field("bytes", &self.waiter.admitted.bytes).finish_non_exhaustive()
-    }
-}
-
-/// The two ends of a queue that holds up to `inflight_bytes` of commands.
-pub(crate) fn channel(inflight_bytes: u64) -> (Writes, Proposals) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    (
-        Writes { queue: sender, budget: Arc::new(AtomicU64::new(inflight_bytes)) },
-        Proposals { queue: receiver },
-    )
-}
-
-impl Writes {
-    /// Queues a command, in the order of the calls.
-    pub(crate) fn submit(&self, command: Command) -> Result<oneshot::Receiver<Result<Outcome>>> {
-        let bytes = size(&command) as u64;
-        let taken =
-            self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(bytes));
-        if taken.is_err() {
-            return Err(Error::Busy("too many bytes of commands are under way in this shard"));
-        }
-        let admitted = Admitted { bytes, budget: self.budget.clone() };
-        let (reply, outcome) = oneshot::channel();
-        let pending = Pending { command, waiter: Waiter { reply, admitted } };
-        self.queue.send(pending).map_err(|_| Error::NotLeader { serving: None })?;
-        Ok(outcome)
-    }
-}
-
-/// About how many bytes a command takes.
-fn size(command: &Command) -> usize {
-    let step = |step: &Step| match step {
-        Step::Put { value, .. } => {
-            value.payload.len() + value.attachment.as_ref().map_or(0, bytes::Bytes::len) + 512
-        }
-        Step::Delete { .. } | Step::Increment { .. } => 512,
-    };
-    let body = match &command.operation {
-        Operation::Put { value, .. } => {
-            value.payload.len() + value.attachment.as_ref().map_or(0, bytes::Bytes::len) + 64
-        }
-        Operation::Txn { then, otherwise, checks } => {
-            then.iter().chain(otherwise).map(step).sum::<usize>() + checks.len() * 512
-        }
-        Operation::Upkeep(Upkeep::Expire(due)) => due.len() * 512,
-        _ => 64,
-    };
-    body + COMMAND_OVERHEAD_BYTES
-}
+use crate::state::Batch;
 
 /// How long the first command of a new batch may wait for others that are likely to come: those that were
 /// answered together are followed together.
@@ -185,9 +80,8 @@ pub(crate) async fn propose<R: Runtime>(
     raft: Raft<R>,
     clocks: Arc<Clocks<R>>,
     options: RaftOptions,
-    proposals: Proposals,
+    mut queue: mpsc::UnboundedReceiver<Pending>,
 ) {
-    let mut queue = proposals.queue;
     let mut waiting = VecDeque::new();
     let mut batches: FuturesUnordered<BoxFuture<'static, Done<R>>> = FuturesUnordered::new();
     let mut under_way = 0;
@@ -269,7 +163,7 @@ fn gather(waiting: &mut VecDeque<Pending>, time: u64, options: &RaftOptions) -> 
     let mut bytes = 0;
     let (mut commands, mut waiters) = (Vec::new(), Vec::new());
     while let Some(Pending { command, waiter }) = waiting.pop_front() {
-        bytes += waiter.admitted.bytes as usize;
+        bytes += waiter.bytes() as usize;
         commands.push(command);
         waiters.push(waiter);
         if waiters.len() >= options.batch_commands || bytes >= options.batch_bytes {
@@ -296,7 +190,7 @@ fn answer<R: Runtime>(done: Option<Done<R>>) {
             }
         }
         Some(Err(error)) => fail(waiting, &refusal(error)),
-        None => fail(waiting, &Error::Unavailable("the shard stops".to_owned())),
+        None => fail(waiting, &stopped()),
     }
 }
 
