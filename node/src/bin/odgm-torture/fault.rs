@@ -111,18 +111,21 @@ impl Nemesis {
             Kind::Transfer => {
                 let partition = self.random.random_range(0..self.around.stage.partitions);
                 if let Err(error) = self.grid.transfer(partition).await {
-                    *self.notes.entry(format!("transfer refused: {error}")).or_default() += 1;
+                    self.note(format!("transfer of a partition: {error}"));
                 }
                 self.pass(100..1_000).await;
             }
             Kind::RollingRestart => self.restart_in_turn().await,
-            Kind::PowerCut | Kind::FlippedBytes | Kind::FullDisk => {}
+            Kind::PowerCut => self.cut_power(hit).await,
+            Kind::FlippedBytes => self.flip_bytes(hit).await,
+            Kind::FullDisk => self.fill_disk(hit).await,
         }
         if hit < self.grid.count() { Hit::Node(hit) } else { Hit::All }
     }
 
     async fn cut_off(&mut self, kind: Kind, node: usize) {
-        let (outward, other) = (self.random.random_bool(0.5), (node + self.random.random_range(1..3)) % 3);
+        let (outward, count) = (self.random.random_bool(0.5), self.grid.count());
+        let other = (node + self.random.random_range(1..count)) % count;
         for (from, to) in self.grid.proxy.ways() {
             let cut = match kind {
                 Kind::CutPair => (from, to) == (node, other) || (from, to) == (other, node),

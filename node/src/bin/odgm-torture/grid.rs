@@ -1,12 +1,14 @@
 //! Three nodes, the wires between them and a way to ask them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use odgm_shard::object::CollectionName;
 
+use crate::disk::Disk;
 use crate::door::Door;
 use crate::processes::{Processes, Setup};
 use crate::proxy::Proxy;
@@ -28,10 +30,13 @@ pub(crate) struct Grid {
     frozen: [bool; NODES],
     door: Door,
     collection: CollectionName,
+    program: PathBuf,
+    /// Behind the nodes: they end before their disks are taken away.
+    disks: Vec<Disk>,
 }
 
 impl Grid {
-    /// Starts the nodes, with their data in a directory.
+    /// Starts the nodes, with their data in a directory or on disks of their own.
     ///
     /// # Errors
     /// When they do not come up.
@@ -40,6 +45,7 @@ impl Grid {
         program: &Path,
         collection: CollectionName,
         settings: &[String],
+        disks: Vec<Disk>,
     ) -> anyhow::Result<Self> {
         let setup = Setup {
             nodes: NODES,
@@ -54,8 +60,19 @@ impl Grid {
         for node in 0..NODES {
             nodes.set(node, &format!("cluster.peers=[{}]", proxy.peers(node).join(", ")));
         }
+        for (node, disk) in disks.iter().enumerate() {
+            nodes.set(node, &format!("node.data_dir={}", disk.data().display()));
+        }
         let door = Door::new((0..NODES).map(|node| nodes.endpoint(node)).collect());
-        let mut grid = Grid { nodes, proxy, frozen: [false; NODES], door, collection };
+        let mut grid = Grid {
+            nodes,
+            proxy,
+            frozen: [false; NODES],
+            door,
+            collection,
+            program: program.to_owned(),
+            disks,
+        };
         grid.heal();
         let start = Instant::now();
         while !grid.unready().is_empty() || grid.leaders().await.contains(&None) {
@@ -85,10 +102,15 @@ impl Grid {
     pub(crate) fn heal(&mut self) {
         self.proxy.heal();
         for node in 0..NODES {
-            if !self.nodes.is_started(node) {
-                self.nodes.restart(node);
-            }
+            self.restart(node);
             self.thaw(node);
+        }
+    }
+
+    /// Starts a node that does not run.
+    pub(crate) fn restart(&mut self, node: usize) {
+        if !self.nodes.is_started(node) {
+            self.nodes.restart(node);
         }
     }
 
@@ -183,6 +205,48 @@ impl Grid {
             self.door.reopen().await;
         }
         told.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Has an empty node take the place of the one of its name.
+    ///
+    /// # Errors
+    /// What the grid answers, such as that no empty node was seen yet.
+    pub(crate) async fn replace(&mut self, node: usize) -> Result<(), String> {
+        let told = match self.door.client().await {
+            Some(client) => client.admin(&format!("nodes/odgm-{node}"), Some("replace"), &[], None).await,
+            None => return Err("no node lets anybody in".to_owned()),
+        };
+        if told.is_err() {
+            self.door.reopen().await;
+        }
+        told.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Where a node keeps its data.
+    pub(crate) fn data(&self, node: usize) -> PathBuf {
+        self.disks.get(node).map_or_else(|| self.nodes.data_dir(node), Disk::data)
+    }
+
+    /// Takes the data of a node that does not run.
+    pub(crate) fn empty(&self, node: usize) -> std::io::Result<()> {
+        std::fs::remove_dir_all(self.data(node))
+    }
+
+    /// Has the program mend the data of a node that does not run: its exit code, and what it said.
+    pub(crate) fn doctor(&self, node: usize) -> (Option<i32>, String) {
+        let mut command = Command::new(&self.program);
+        match command.args(["doctor", "--repair", "--data"]).arg(self.data(node)).output() {
+            Ok(output) => (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()),
+            Err(error) => (None, error.to_string()),
+        }
+    }
+
+    /// The disk of a node.
+    ///
+    /// # Errors
+    /// When it has none of its own.
+    pub(crate) fn disk(&mut self, node: usize) -> anyhow::Result<&mut Disk> {
+        self.disks.get_mut(node).context("no disk of its own")
     }
 
     /// Stops all nodes in good order.

@@ -3,6 +3,8 @@
 //! A tool of the developers, no part of `odgm`: see `docs/torture.md`.
 
 mod audit;
+mod damage;
+mod disk;
 mod door;
 mod fault;
 mod grid;

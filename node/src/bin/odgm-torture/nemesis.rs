@@ -73,13 +73,18 @@ impl Nemesis {
                 all.into_iter().filter(|p| led.get(*p as usize) == Some(&Some(node))).collect()
             }
         };
-        if self.await_served(at, &hit).await {
+        // An acknowledgement from before the fault struck may come behind `at`: what counts is one after its end.
+        if !hit.is_empty() && self.await_served(Instant::now(), &hit).await {
             let record = &self.around.record;
             let worst = hit.iter().map(|partition| record.longest_gap(*partition, at)).max();
             let gap = Gap { worst: worst.unwrap_or_default(), any: record.longest_silence(at) };
             self.gaps.entry(kind).or_default().push(gap);
         }
         for (node, end) in self.grid.ended() {
+            if kind == Kind::FullDisk {
+                self.note(format!("odgm-{node} ended on a full disk: {end}"));
+                continue;
+            }
             let log = self.grid.log(node);
             self.around
                 .record

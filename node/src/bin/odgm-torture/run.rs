@@ -1,7 +1,7 @@
 //! A run: clients and watchers at work, faults, healing, and what is checked then.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use odgm_shard::object::CollectionName;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Options;
 use crate::audit;
+use crate::disk::Disk;
 use crate::fault::Kind;
 use crate::grid::{Grid, NODES};
 use crate::nemesis::Nemesis;
@@ -43,7 +45,14 @@ const STILL: Duration = Duration::from_secs(1);
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let workers = NODES + 3;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    let good = runtime.block_on(torture(options));
+    let good = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            good = torture(options) => good,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    });
     runtime.shutdown_timeout(Duration::from_secs(5));
     good
 }
@@ -57,7 +66,17 @@ async fn torture(options: &Options) -> anyhow::Result<bool> {
     let beat = Arc::new(Beat::default());
     let beating = tokio::spawn(beat.clone().run());
     let collection = CollectionName::parse("default").context("the name of the collection")?;
-    let grid = Grid::start(&dir, &program(options)?, collection.clone(), &options.set).await?;
+    let mut kinds = options.faults.clone();
+    if kinds.is_empty() {
+        kinds = Kind::value_variants().to_vec();
+    }
+    let wants_disks = options.availability.is_none() && kinds.iter().any(|kind| kind.needs_disk());
+    let (disks, denied) = if wants_disks { disks(&dir) } else { (Vec::new(), None) };
+    if let Some(denied) = &denied {
+        kinds.retain(|kind| !kind.needs_disk());
+        ensure!(!kinds.is_empty(), "--faults: no disks of the nodes' own: {denied}");
+    }
+    let grid = Grid::start(&dir, &program(options)?, collection.clone(), &options.set, disks).await?;
     let around = Arc::new(Surroundings {
         stage: Stage::new(collection, PARTITIONS, options.clients),
         record: Record::create(&dir, PARTITIONS)?,
@@ -66,9 +85,8 @@ async fn torture(options: &Options) -> anyhow::Result<bool> {
     eprintln!("three nodes serve, in {}", dir.display());
     let began = Instant::now();
     let crowd = Crowd::start(options, &grid, &around);
-    let kinds =
-        if options.faults.is_empty() { Kind::value_variants().to_vec() } else { options.faults.clone() };
     let mut nemesis = Nemesis::new(grid, around.clone(), options.seed, kinds);
+    denied.into_iter().for_each(|denied| nemesis.note(format!("no disks of the nodes' own: {denied}")));
     match options.availability {
         Some(kills) => measure(&mut nemesis, kills).await,
         None => nemesis.run(Instant::now() + options.time.duration()).await,
@@ -86,6 +104,14 @@ async fn torture(options: &Options) -> anyhow::Result<bool> {
     std::fs::write(dir.join("report.json"), serde_json::to_string_pretty(&report)?)?;
     print!("{report}");
     Ok(report.violations == 0)
+}
+
+/// A disk for each node, or why there are none.
+fn disks(dir: &Path) -> (Vec<Disk>, Option<String>) {
+    match (0..NODES).map(|number| Disk::create(dir, number)).collect() {
+        Ok(disks) => (disks, None),
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+    }
 }
 
 fn program(options: &Options) -> anyhow::Result<PathBuf> {
