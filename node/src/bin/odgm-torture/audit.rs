@@ -23,26 +23,21 @@ const CLOSER: u64 = 1_000_000;
 /// Objects a page.
 const PAGE: usize = 500;
 
-/// Closes the acts that are over, until the workers stopped and all acts are closed. Gives the last of them.
-pub(crate) async fn close_acts(around: Arc<Surroundings>, mut door: Door) -> u64 {
+/// Closes the acts that are over, until the workers are gone and all acts are closed.
+pub(crate) async fn close_acts(around: Arc<Surroundings>, mut door: Door) {
     let mut next = 0;
     loop {
-        let stopping = around.stop.load(Ordering::SeqCst);
-        let over = around.stage.over();
+        let gone = around.gone.load(Ordering::SeqCst);
+        // Without workers the present act is over too.
+        let over = if gone { around.stage.present() + 1 } else { around.stage.over() };
         while next < over {
             for object in around.stage.objects(next) {
                 close(&around, &mut door, object).await;
             }
             next += 1;
         }
-        // The act in which the workers stopped is over when the next one begins.
-        if stopping && around.stage.over() == around.stage.present() {
-            let last = around.stage.present();
-            for object in around.stage.objects(last) {
-                close(&around, &mut door, object).await;
-            }
-            door.close().await;
-            return last;
+        if gone {
+            return door.close().await;
         }
         tokio::time::sleep(PAUSE).await;
     }

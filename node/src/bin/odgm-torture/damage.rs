@@ -1,7 +1,7 @@
 //! Faults of disks: a loss of power, flipped bytes, no room.
 
 use std::fs::OpenOptions;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,10 @@ use crate::nemesis::{Nemesis, RECOVERY};
 const WATCHED: std::ops::Range<u64> = 4_000..15_000;
 /// How long a disk is full.
 const FULL: std::ops::Range<u64> = 3_000..10_000;
+/// From so many bytes on a file is large.
+const LARGE: u64 = 4 << 10;
+/// Places that are looked at for a byte that was written.
+const TRIES: u32 = 500;
 /// Between two looks at a node.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -133,16 +137,25 @@ fn flip(dir: &Path, random: &mut StdRng) -> std::io::Result<PathBuf> {
     if files.is_empty() {
         return Err(std::io::Error::other("there is no file with anything in it"));
     }
+    // Most files are small pointers and marks: as often one of the large ones, where the data is.
+    let large: Vec<_> = files.iter().filter(|(_, bytes)| *bytes >= LARGE).cloned().collect();
+    if !large.is_empty() && random.random_bool(0.5) {
+        files = large;
+    }
     let (path, bytes) = files.swap_remove(random.random_range(0..files.len()));
-    let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
+    let file = OpenOptions::new().read(true).write(true).open(&path)?;
     for _ in 0..random.random_range(1..8) {
-        let at = random.random_range(0..bytes);
-        let mut byte = [0];
-        file.seek(SeekFrom::Start(at))?;
-        file.read_exact(&mut byte)?;
+        let (mut at, mut byte) = (0, [0]);
+        // Segments are zeros where nothing was written yet: a byte of what was, if one is found.
+        for _ in 0..TRIES {
+            at = random.random_range(0..bytes);
+            file.read_exact_at(&mut byte, at)?;
+            if byte != [0] {
+                break;
+            }
+        }
         byte[0] ^= 1 << random.random_range(0..8);
-        file.seek(SeekFrom::Start(at))?;
-        file.write_all(&byte)?;
+        file.write_all_at(&byte, at)?;
     }
     file.sync_all()?;
     Ok(path)

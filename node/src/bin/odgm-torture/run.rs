@@ -81,6 +81,7 @@ async fn torture(options: &Options) -> anyhow::Result<bool> {
         stage: Stage::new(collection, PARTITIONS, options.clients),
         record: Record::create(&dir, PARTITIONS)?,
         stop: AtomicBool::new(false),
+        gone: AtomicBool::new(false),
     });
     eprintln!("three nodes serve, in {}", dir.display());
     let began = Instant::now();
@@ -144,7 +145,7 @@ async fn measure(nemesis: &mut Nemesis, kills: u64) {
 /// Who works and watches.
 struct Crowd {
     workers: JoinSet<()>,
-    closing: JoinHandle<u64>,
+    closing: JoinHandle<()>,
     watchers: JoinSet<()>,
     sights: Vec<(u32, Arc<Sight>)>,
     end: watch::Sender<bool>,
@@ -181,10 +182,11 @@ impl Crowd {
                     record.violated(format!("a client failed: {error}"));
                 }
             }
+            around.gone.store(true, Ordering::SeqCst);
             (&mut self.closing).await
         };
         match tokio::time::timeout(ENDING, ending).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(error)) => record.violated(format!("the check of the histories failed: {error}")),
             Err(_) => record.violated(format!("clients are not answered {ENDING:?} after the end")),
         }

@@ -24,7 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub(crate) struct Surroundings {
     pub(crate) stage: Stage,
     pub(crate) record: Record,
+    /// The workers are to come to an end.
     pub(crate) stop: AtomicBool,
+    /// They have.
+    pub(crate) gone: AtomicBool,
 }
 
 /// A client.
