@@ -19,5 +19,6 @@ mod kill;
 mod kinds;
 #[allow(dead_code, reason = "what a node can be made to suffer, whoever needs it")]
 mod processes;
+mod removal;
 mod replace;
 mod stranger;
