@@ -4,6 +4,7 @@
 //! records through [`map::ClusterMap`], changes them by the transactions of [`transaction`], and drives its
 //! shards towards them by [`membership`].
 
+pub mod answers;
 pub mod collection;
 pub mod map;
 pub mod membership;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
 mod answer;
 mod backends;
 mod backup;
@@ -19,5 +20,6 @@ mod kill;
 mod kinds;
 #[allow(dead_code, reason = "what a node can be made to suffer, whoever needs it")]
 mod processes;
+mod removal;
 mod replace;
 mod stranger;

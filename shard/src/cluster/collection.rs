@@ -106,7 +106,7 @@ impl IndexRecord {
         let wrong = |what: String| SpecError::Invalid(format!("index {:?} {what}", self.name));
         CollectionName::parse(&self.name).map_err(|_| wrong("must match [a-z0-9][a-z0-9_-]{0,62}".into()))?;
         let source = match (&self.path, &self.entry) {
-            (Some(path), None) if path.is_empty() || path.starts_with('/') => IndexSource::Path(path.clone()),
+            (Some(path), None) if is_pointer(path) => IndexSource::Path(path.clone()),
             (Some(path), None) => {
                 return Err(wrong(format!("has path {path:?}, must be a JSON pointer such as /age")));
             }
@@ -117,6 +117,12 @@ impl IndexRecord {
         };
         Ok(IndexSpec { name: self.name.clone(), source })
     }
+}
+
+/// RFC 6901: empty, or behind each `/` a name, in which `~` begins `~0` or `~1`.
+fn is_pointer(path: &str) -> bool {
+    let escapes = path.split('~').skip(1).all(|behind| behind.starts_with(['0', '1']));
+    escapes && (path.is_empty() || path.starts_with('/'))
 }
 
 /// A collection as described at its creation. Partitions never change.
@@ -307,6 +313,8 @@ mod tests {
             (r#"{"name":"u","indexes":[{"name":"a"}]}"#, "one of path, entry"),
             (r#"{"name":"u","indexes":[{"name":"a","path":"/a","entry":"a"}]}"#, "one of path, entry"),
             (r#"{"name":"u","indexes":[{"name":"a","path":"a"}]}"#, "JSON pointer"),
+            (r#"{"name":"u","indexes":[{"name":"a","path":"/a~2"}]}"#, "JSON pointer"),
+            (r#"{"name":"u","indexes":[{"name":"a","path":"/a~"}]}"#, "JSON pointer"),
             (r#"{"name":"u","indexes":[{"name":"a","entry":"*"}]}"#, "must not contain"),
             (r#"{"name":"u","indexes":[{"name":"A","path":"/a"}]}"#, "must match"),
             (r#"{"name":"u","indexes":[{"name":"a","path":"/a"},{"name":"a","path":"/b"}]}"#, "given twice"),
