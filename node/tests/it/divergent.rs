@@ -34,7 +34,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// Asks the replica on a node for what is under a key.
-async fn near(processes: &Processes, node: usize, object: &str) -> Option<String> {
+pub(crate) async fn near(processes: &Processes, node: usize, object: &str) -> Option<String> {
     let options = SessionOptions::client(vec![processes.endpoint(node)]);
     let session = ZenohSession::open(&options, "near").await.unwrap();
     let grid = GridClient::new(session, ClientOptions::default());
