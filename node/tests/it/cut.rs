@@ -139,7 +139,17 @@ fn idle(processes: &Processes, wires: &Wires) {
     let few = rate();
     let (endpoint, shards) = (processes.endpoint(0), SHARDS.to_string());
     let mut create = Command::new(env!("CARGO_BIN_EXE_odgm"));
-    create.args(["--connect", &endpoint, "collection", "create", "many", "--replication", "mst"]);
+    create.args([
+        "--connect",
+        &endpoint,
+        "--timeout",
+        "60s",
+        "collection",
+        "create",
+        "many",
+        "--replication",
+        "mst",
+    ]);
     let created = create.args(["--partitions", &shards, "--replicas", "2"]).output().unwrap();
     assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
     until("all of them run", || {

@@ -7,8 +7,8 @@ use odgm_shard::client::{GridClient, Put};
 use odgm_shard::object::{CollectionName, EntryName, ObjectId, ObjectKey};
 
 use crate::cut::{are_equal, serves, start, until};
-use crate::divergent::near;
-use crate::processes::{DEADLINE, Processes};
+use crate::divergent::near_of;
+use crate::processes::DEADLINE;
 
 fn users() -> CollectionName {
     CollectionName::parse("default").unwrap()
@@ -44,78 +44,88 @@ async fn told(client: &GridClient, path: &str, mark: &str) -> Vec<bool> {
     }
 }
 
-/// Waits until the replica on a node has a key, or has it no longer.
-async fn await_near(processes: &Processes, node: usize, path: &str, there: bool) {
+/// Waits until the replica that a client is next to has a key, or has it no longer.
+async fn await_near(client: &GridClient, path: &str, there: bool) {
     let shown = async {
-        while near(processes, node, path).await.is_some() != there {
+        while near_of(client, path).await.is_some() != there {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let shown = tokio::time::timeout(DEADLINE, shown).await;
-    shown.unwrap_or_else(|_| panic!("{path} on node {node}: never there == {there}"));
+    shown.unwrap_or_else(|_| panic!("{path}: never there == {there}"));
 }
 
-/// The three lives of a key: in peace, over a cut, and while the first of those that do not serve is down.
+/// Waits until a replica has a key; or until it is over, on a machine that does something else.
+async fn await_seen(client: &GridClient, server: &GridClient, path: &str) {
+    let seen =
+        async { while near_of(client, path).await.is_none() && near_of(server, path).await.is_some() {} };
+    tokio::time::timeout(DEADLINE, seen).await.unwrap_or_else(|_| panic!("{path}: never seen"));
+}
+
+/// The three lives of a key: in peace, over a cut, and while a replica is down.
 async fn live_and_end(kind: &str) {
     let (mut processes, wires) = start(kind, 3);
     let first = processes.await_serving("default");
     let [second, third] = [(first + 1) % 3, (first + 2) % 3];
-    let client = processes.lone_client(first).await;
+    let (client, far) = (processes.lone_client(first).await, processes.lone_client(third).await);
+    let mut other = processes.lone_client(second).await;
 
     put(&client, "stays", None).await;
-    for path in ["gone", "stays/lease", "touched"] {
-        put(&client, path, Some("2s")).await;
+    for (path, ttl) in [("gone", "1s"), ("stays/lease", "1s"), ("touched", "1h")] {
+        put(&client, path, Some(ttl)).await;
     }
-    client.touch(&users(), &key("touched"), "none", None).await.unwrap();
-    for node in 0..3 {
-        await_near(&processes, node, "gone", false).await;
-        await_near(&processes, node, "stays/lease", false).await;
-        await_near(&processes, node, "stays", true).await;
-        await_near(&processes, node, "touched", true).await;
+    client.touch(&users(), &key("touched"), "1s", None).await.unwrap();
+    for replica in [&client, &other, &far] {
+        for path in ["gone", "stays/lease", "touched"] {
+            await_near(replica, path, false).await;
+        }
+        await_near(replica, "stays", true).await;
     }
+    let ended = vec![false, true];
     for (path, events) in
-        [("gone", vec![false, true]), ("stays/lease", vec![false, true]), ("touched", vec![false, false])]
+        [("gone", ended.clone()), ("stays/lease", ended.clone()), ("touched", vec![false, false, true])]
     {
         assert_eq!(told(&client, path, "mark-1").await, events, "{kind} {path}");
     }
 
-    // Over a cut: one ends on both sides, one is kept alive on the far side.
+    // Over a cut: one ends on both sides, one is written anew on the far side.
     for path in ["cut", "kept"] {
-        put(&client, path, Some("8s")).await;
-        await_near(&processes, third, path, true).await;
+        put(&client, path, Some("5s")).await;
+        await_seen(&far, &client, path).await;
     }
     wires.cut(&[third]);
     until("both sides serve", || serves(&processes, first) && serves(&processes, third));
-    let far = processes.lone_client(third).await;
-    far.touch(&users(), &key("kept"), "none", None).await.unwrap();
-    for node in 0..3 {
-        await_near(&processes, node, "cut", false).await;
+    put(&far, "kept", None).await;
+    for replica in [&client, &other, &far] {
+        await_near(replica, "cut", false).await;
     }
-    await_near(&processes, first, "kept", false).await;
-    await_near(&processes, third, "kept", true).await;
-    assert_eq!(told(&far, "cut", "mark-2").await, [false, true], "{kind}, the far side");
-    assert_eq!(told(&far, "gone", "mark-2").await, [false, true], "{kind}, the far side saw it merged");
+    await_near(&client, "kept", false).await;
+    await_near(&far, "kept", true).await;
+    assert_eq!(told(&far, "cut", "mark-2").await, ended, "{kind}, the far side");
+    assert_eq!(told(&far, "gone", "mark-2").await, ended, "{kind}, the far side saw it merged");
     wires.heal();
     until("equal replicas", || are_equal(&processes));
-    for node in 0..3 {
-        await_near(&processes, node, "kept", true).await;
-        await_near(&processes, node, "cut", false).await;
+    for replica in [&client, &other, &far] {
+        await_near(replica, "kept", true).await;
+        await_near(replica, "cut", false).await;
     }
 
     // A replica that is down while it ends brings nothing back.
-    put(&client, "late", Some("4s")).await;
-    await_near(&processes, second, "late", true).await;
+    put(&client, "late", Some("5s")).await;
+    await_seen(&other, &client, "late").await;
+    other.session().close().unwrap();
     processes.kill(second);
-    await_near(&processes, first, "late", false).await;
+    await_near(&client, "late", false).await;
     processes.restart(second);
     processes.await_ready(second);
     until("equal replicas", || are_equal(&processes));
-    await_near(&processes, second, "late", false).await;
+    other = processes.lone_client(second).await;
+    await_near(&other, "late", false).await;
     for path in ["gone", "cut", "late"] {
-        assert_eq!(told(&client, path, "mark-3").await, [false, true], "{kind} {path}: it came back");
+        assert_eq!(told(&client, path, "mark-3").await, ended, "{kind} {path}: it came back");
     }
     assert_eq!(told(&client, "kept", "mark-3").await, [false, true, false], "{kind}: ended here, kept there");
-    for client in [client, far] {
+    for client in [client, other, far] {
         client.session().close().unwrap();
     }
 }
