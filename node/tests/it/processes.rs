@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use odgm_transport::options::SessionOptions;
 use odgm_transport::zenoh::ZenohSession;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::wires::{Plane, Wires};
 
 /// How long anything may take on a machine that does something else.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -35,11 +38,13 @@ pub(crate) struct Setup {
     pub(crate) partitions: u32,
     /// Further `--set` of each node.
     pub(crate) settings: Vec<String>,
+    /// What carries the connections between the nodes; without it they are direct.
+    pub(crate) wires: Option<Arc<Wires>>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { nodes: 3, partitions: 4, settings: Vec::new() }
+        Setup { nodes: 3, partitions: 4, settings: Vec::new(), wires: None }
     }
 }
 
@@ -74,9 +79,13 @@ impl Processes {
         let count = setup.nodes;
         let ports: Vec<[u16; 3]> = (0..count).map(|_| [free_port(), free_port(), free_port()]).collect();
         // Without its own: what is made of these settings later, such as a copy, does not know the original.
-        let others = |n: usize, which: usize| {
+        let others = |n: usize, plane: Plane| {
             let others = ports.iter().enumerate().filter(|(other, _)| *other != n);
-            let endpoints: Vec<String> = others.map(|(_, ports)| endpoint(ports[which])).collect();
+            let port = |(other, ports): (usize, &[u16; 3])| {
+                let port = ports[plane as usize];
+                setup.wires.as_ref().map_or(port, |wires| wires.lead(plane, n, other, port))
+            };
+            let endpoints: Vec<String> = others.map(port).map(endpoint).collect();
             format!("[{}]", endpoints.join(", "))
         };
         let node = |n: usize| {
@@ -87,15 +96,19 @@ impl Processes {
                 "cluster.bootstrap=odgm-0".to_owned(),
                 format!("cluster.expected_nodes={count}"),
                 format!("cluster.listen={}", endpoint(cluster)),
-                format!("cluster.peers={}", others(n, 1)),
+                format!("cluster.peers={}", others(n, Plane::Cluster)),
                 format!("zenoh.listen={}", endpoint(clients)),
-                format!("zenoh.connect={}", others(n, 0)),
+                format!("zenoh.connect={}", others(n, Plane::Clients)),
                 format!("http.listen=127.0.0.1:{http}"),
                 format!(
                     "collections=[{{name: default, partitions: {}, replicas: {count}}}]",
                     setup.partitions
                 ),
             ];
+            if setup.wires.is_some() {
+                // Gossip would tell of a way around them.
+                settings.push("zenoh.config={scouting: {gossip: {enabled: false}}}".to_owned());
+            }
             settings.extend(setup.settings.iter().cloned());
             let arguments = settings.into_iter().map(|setting| format!("--set={setting}")).collect();
             Process { child: None, arguments, clients, http, log: dir.path().join(format!("odgm-{n}.log")) }
@@ -193,6 +206,15 @@ impl Processes {
     pub(crate) async fn client(&self, node: usize, deadline: Duration) -> GridClient {
         let mut endpoints: Vec<_> = (0..self.count()).map(|n| self.endpoint(n)).collect();
         endpoints.rotate_left(node % self.count());
+        Self::client_of(endpoints, deadline).await
+    }
+
+    /// A client's session that knows this node alone.
+    pub(crate) async fn lone_client(&self, node: usize) -> GridClient {
+        Self::client_of(vec![self.endpoint(node)], DEADLINE).await
+    }
+
+    async fn client_of(endpoints: Vec<String>, deadline: Duration) -> GridClient {
         let options = SessionOptions { connect_timeout: Some(DEADLINE), ..SessionOptions::client(endpoints) };
         let session = ZenohSession::open(&options, "test").await.unwrap();
         GridClient::new(session, ClientOptions { deadline, ..ClientOptions::default() })
