@@ -21,11 +21,15 @@ pub enum Bug {
     IgnoreFailedFsync,
     /// A replica that lost its disk comes back under its old id.
     ReuseReplicaId,
+    /// A tombstone is forgotten before every replica has seen it.
+    ForgetTombstone,
+    /// A new leader does not publish what the last one may not have.
+    SkipUnpublishedTail,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 8] = [
+    pub const ALL: [Bug; 10] = [
         Bug::AcknowledgeBeforeFsync,
         Bug::VoteBeforeFsync,
         Bug::NoBootEmbargo,
@@ -34,6 +38,8 @@ impl Bug {
         Bug::ReadBeforeCommit,
         Bug::IgnoreFailedFsync,
         Bug::ReuseReplicaId,
+        Bug::ForgetTombstone,
+        Bug::SkipUnpublishedTail,
     ];
 
     /// Its name on a command line.
@@ -47,6 +53,8 @@ impl Bug {
             Bug::ReadBeforeCommit => "read-before-commit",
             Bug::IgnoreFailedFsync => "ignore-failed-fsync",
             Bug::ReuseReplicaId => "reuse-replica-id",
+            Bug::ForgetTombstone => "forget-tombstone",
+            Bug::SkipUnpublishedTail => "skip-unpublished-tail",
         }
     }
 

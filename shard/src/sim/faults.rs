@@ -60,11 +60,13 @@ pub enum Kind {
     Snapshot,
     /// A node loses its disk and is rebuilt as another replica.
     Rebuild,
+    /// A leader loses sight of one follower, and later of all, while the others restart.
+    LeaderCutOff,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         Kind::Latency,
         Kind::Loss,
         Kind::Duplication,
@@ -85,6 +87,7 @@ impl Kind {
         Kind::Transfer,
         Kind::Snapshot,
         Kind::Rebuild,
+        Kind::LeaderCutOff,
     ];
 }
 
@@ -140,6 +143,7 @@ async fn strike(cluster: &Arc<Cluster>, kind: Kind, until: Duration) {
         Kind::SlowDisk => slow_disk(cluster, node, until),
         Kind::Transfer => transfer(cluster).await,
         Kind::Snapshot => snapshot(cluster, node),
+        Kind::LeaderCutOff => cut_off_leader(cluster, until),
         Kind::Rebuild => {
             if let Some((old, new)) = cluster.begin_rebuild(node) {
                 cluster.fired(kind);
@@ -167,6 +171,34 @@ fn cut(cluster: &Arc<Cluster>, kind: Kind, node: u64, until: Duration) {
         }
     };
     block(cluster, kind, ways, until);
+}
+
+/// What a lease must outlast: one follower campaigns since it does not hear the leader, and those that granted the
+/// lease come back from a restart when the leader can no longer be asked.
+fn cut_off_leader(cluster: &Arc<Cluster>, until: Duration) {
+    let group = world::between(1, cluster.around.plan.shards);
+    let (Some((leader, _)), other) = (cluster.serving(group), cluster.any_node()) else { return };
+    if leader == other {
+        return;
+    }
+    cluster.fired(Kind::LeaderCutOff);
+    let first = ways(cluster, |from, to| (from, to) == (leader, other) || (from, to) == (other, leader));
+    let rest: Vec<_> = ways(cluster, |from, to| from == leader || to == leader)
+        .into_iter()
+        .filter(|way| !first.contains(way))
+        .collect();
+    let (cluster, campaign, gone) = (cluster.clone(), ms(400, 1_500), ms(100, 1_000));
+    beside(async move {
+        first.iter().for_each(|(from, to)| cluster.block(*from, *to));
+        wait_at_most(campaign, until).await;
+        rest.iter().for_each(|(from, to)| cluster.block(*from, *to));
+        for node in (1..=cluster.around.plan.nodes).filter(|node| ![leader, other].contains(node)) {
+            cluster.crash(node, Power::Kept, ms(1, 20));
+        }
+        wait_at_most(gone, until).await;
+        cluster.unblock(&first);
+        cluster.unblock(&rest);
+    });
 }
 
 fn kill(cluster: &Arc<Cluster>, node: u64, kind: Kind, away: Duration) {
@@ -221,7 +253,8 @@ fn snapshot(cluster: &Arc<Cluster>, node: u64) {
     let Some(running) = cluster.running(Spot { node, group }) else { return };
     let cluster = cluster.clone();
     beside(async move {
-        if running.shard.snapshot().await.is_ok() {
+        let Some(raft) = running.raft() else { return };
+        if raft.snapshot().await.is_ok() {
             cluster.fired(Kind::Snapshot);
         }
     });
@@ -324,7 +357,8 @@ async fn transfer(cluster: &Arc<Cluster>) {
     let to = cluster.any_node();
     let replica = cluster.with_node(to, |node| node.replica);
     let Some(replica) = replica.filter(|_| to != from) else { return };
-    if running.shard.transfer_leader(ReplicaId(replica)).await.is_ok() {
+    let Some(raft) = running.raft() else { return };
+    if raft.transfer_leader(ReplicaId(replica)).await.is_ok() {
         cluster.fired(Kind::Transfer);
     }
 }
@@ -338,19 +372,20 @@ async fn rebuild(cluster: Arc<Cluster>, node: u64, old: u64, new: u64) {
                 break;
             }
             let Some((_, running)) = cluster.serving(group) else { continue };
+            let Some(raft) = running.raft() else { continue };
             let status = running.status();
             let votes = |replica: u64| status.voters.iter().any(|(voter, _)| voter.0 == replica);
             if votes(new) && !votes(old) && status.role == Role::Serving {
                 break;
             }
             // Each step may be repeated; what fails now is tried again.
-            let _ = running.shard.add_learner(ReplicaId(new), NodeId(node)).await;
-            let progress = running.shard.progress();
+            let _ = raft.add_learner(ReplicaId(new), NodeId(node)).await;
+            let progress = raft.progress();
             let learned =
                 progress.iter().any(|progress| progress.replica == ReplicaId(new) && progress.lag < 50);
             if learned {
                 let (add, remove) = ([ReplicaId(new)].into(), [ReplicaId(old)].into());
-                let _ = running.shard.change_membership(add, remove).await;
+                let _ = raft.change_membership(add, remove).await;
             }
         }
     }
