@@ -20,6 +20,7 @@ mod input;
 mod kill;
 mod kinds;
 #[allow(dead_code, reason = "what a node can be made to suffer, whoever needs it")]
+#[path = "../../src/bin/odgm-torture/processes.rs"]
 mod processes;
 mod removal;
 mod replace;

@@ -1,15 +1,16 @@
-//! Nodes as processes of their own that tests kill, freeze and start again.
+//! Nodes as processes of their own that are killed, frozen and started again: by `odgm-torture`, and by the tests,
+//! which include this file.
 //!
-//! `ODGM` names another program than the one that cargo built, such as a release binary. Ports come from
-//! below the range that outgoing connections take, so that a port is still free when its node comes back.
-//! Everything stops when the nodes are dropped; when that is a panic, the directory with their logs stays.
+//! `ODGM` names another program for the tests than the one that cargo built, such as a release binary. Ports come
+//! from below the range that outgoing connections take, so that a port is still free when its node comes back.
+//! Everything stops when the nodes are dropped; the directory with their logs stays when that is a panic, or it
+//! was given. What the machine denies (no port, no process) panics: there is nothing to go on with.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,6 @@ use odgm_transport::options::SessionOptions;
 use odgm_transport::zenoh::ZenohSession;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-use crate::wires::{Plane, Wires};
 
 /// How long anything may take on a machine that does something else.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -38,13 +37,15 @@ pub(crate) struct Setup {
     pub(crate) partitions: u32,
     /// Further `--set` of each node.
     pub(crate) settings: Vec<String>,
-    /// What carries the connections between the nodes; without it they are direct.
-    pub(crate) wires: Option<Arc<Wires>>,
+    /// Instead of the one that cargo built, or `ODGM`.
+    pub(crate) program: Option<PathBuf>,
+    /// A directory that stays, instead of one of its own.
+    pub(crate) dir: Option<PathBuf>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { nodes: 3, partitions: 4, settings: Vec::new(), wires: None }
+        Setup { nodes: 3, partitions: 4, settings: Vec::new(), program: None, dir: None }
     }
 }
 
@@ -52,7 +53,10 @@ impl Default for Setup {
 #[derive(Debug)]
 pub(crate) struct Processes {
     nodes: Vec<Process>,
-    dir: Option<tempfile::TempDir>,
+    program: PathBuf,
+    dir: PathBuf,
+    /// Holds the directory when it is its own.
+    own: Option<tempfile::TempDir>,
 }
 
 #[derive(Debug)]
@@ -60,6 +64,7 @@ struct Process {
     child: Option<Child>,
     arguments: Vec<String>,
     clients: u16,
+    cluster: u16,
     http: u16,
     log: PathBuf,
 }
@@ -75,45 +80,43 @@ impl Processes {
 
     /// Nodes of which none runs yet.
     pub(crate) fn prepare(setup: &Setup) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let own = setup.dir.is_none().then(|| tempfile::tempdir().unwrap());
+        let given = || setup.dir.clone().expect("given, when there is none of its own");
+        let dir = own.as_ref().map_or_else(given, |own| own.path().to_owned());
         let count = setup.nodes;
         let ports: Vec<[u16; 3]> = (0..count).map(|_| [free_port(), free_port(), free_port()]).collect();
         // Without its own: what is made of these settings later, such as a copy, does not know the original.
-        let others = |n: usize, plane: Plane| {
+        let others = |n: usize, which: usize| {
             let others = ports.iter().enumerate().filter(|(other, _)| *other != n);
-            let port = |(other, ports): (usize, &[u16; 3])| {
-                let port = ports[plane as usize];
-                setup.wires.as_ref().map_or(port, |wires| wires.lead(plane, n, other, port))
-            };
-            let endpoints: Vec<String> = others.map(port).map(endpoint).collect();
+            let endpoints: Vec<String> = others.map(|(_, ports)| endpoint(ports[which])).collect();
             format!("[{}]", endpoints.join(", "))
         };
         let node = |n: usize| {
             let [clients, cluster, http] = ports[n];
             let mut settings = vec![
                 format!("node.name=odgm-{n}"),
-                format!("node.data_dir={}", dir.path().join(format!("odgm-{n}")).display()),
+                format!("node.data_dir={}", dir.join(format!("odgm-{n}")).display()),
                 "cluster.bootstrap=odgm-0".to_owned(),
                 format!("cluster.expected_nodes={count}"),
                 format!("cluster.listen={}", endpoint(cluster)),
-                format!("cluster.peers={}", others(n, Plane::Cluster)),
+                format!("cluster.peers={}", others(n, 1)),
                 format!("zenoh.listen={}", endpoint(clients)),
-                format!("zenoh.connect={}", others(n, Plane::Clients)),
+                format!("zenoh.connect={}", others(n, 0)),
                 format!("http.listen=127.0.0.1:{http}"),
                 format!(
                     "collections=[{{name: default, partitions: {}, replicas: {count}}}]",
                     setup.partitions
                 ),
             ];
-            if setup.wires.is_some() {
-                // Gossip would tell of a way around them.
-                settings.push("zenoh.config={scouting: {gossip: {enabled: false}}}".to_owned());
-            }
             settings.extend(setup.settings.iter().cloned());
             let arguments = settings.into_iter().map(|setting| format!("--set={setting}")).collect();
-            Process { child: None, arguments, clients, http, log: dir.path().join(format!("odgm-{n}.log")) }
+            let log = dir.join(format!("odgm-{n}.log"));
+            Process { child: None, arguments, clients, cluster, http, log }
         };
-        Processes { nodes: (0..count).map(node).collect(), dir: Some(dir) }
+        let built = || option_env!("CARGO_BIN_EXE_odgm").expect("a program, where cargo built none").into();
+        let chosen = || std::env::var_os("ODGM").map_or_else(built, PathBuf::from);
+        let program = setup.program.clone().unwrap_or_else(chosen);
+        Processes { nodes: (0..count).map(node).collect(), program, dir, own }
     }
 
     /// A further process under the name of `node`, on its own ports and the data in `data_dir`; it does not run
@@ -129,13 +132,13 @@ impl Processes {
             format!("--set=http.listen=127.0.0.1:{http}"),
         ]);
         let log = self.dir().join(format!("process-{number}.log"));
-        self.nodes.push(Process { child: None, arguments, clients, http, log });
+        self.nodes.push(Process { child: None, arguments, clients, cluster, http, log });
         number
     }
 
     /// The directory of all of them.
     pub(crate) fn dir(&self) -> PathBuf {
-        self.dir.as_ref().expect("held until the end").path().to_owned()
+        self.dir.clone()
     }
 
     /// The data of a node.
@@ -202,6 +205,39 @@ impl Processes {
         number.filter(|number| *number < self.count()).unwrap_or_else(|| panic!("no node {name}"))
     }
 
+    /// Where a node listens for the others.
+    pub(crate) fn cluster_port(&self, node: usize) -> u16 {
+        self.nodes[node].cluster
+    }
+
+    /// Where a node's session for clients listens.
+    pub(crate) fn client_port(&self, node: usize) -> u16 {
+        self.nodes[node].clients
+    }
+
+    /// A further `--set` of one node, from its next start on.
+    pub(crate) fn set(&mut self, node: usize, setting: &str) {
+        self.nodes[node].arguments.push(format!("--set={setting}"));
+    }
+
+    /// Whether a process was started, and neither killed nor seen to end since.
+    pub(crate) fn is_started(&self, node: usize) -> bool {
+        self.nodes[node].child.is_some()
+    }
+
+    /// How a process ended by itself, once.
+    pub(crate) fn ended(&mut self, node: usize) -> Option<std::process::ExitStatus> {
+        let process = &mut self.nodes[node];
+        let status = process.child.as_mut()?.try_wait().unwrap()?;
+        process.child = None;
+        Some(status)
+    }
+
+    /// Whether `/readyz` says yes now.
+    pub(crate) fn is_ready(&self, node: usize) -> bool {
+        self.fetch(node, "/readyz").starts_with("HTTP/1.1 200")
+    }
+
     /// A client's session that prefers this node, and falls back to the others.
     pub(crate) async fn client(&self, node: usize, deadline: Duration) -> GridClient {
         let mut endpoints: Vec<_> = (0..self.count()).map(|n| self.endpoint(n)).collect();
@@ -225,8 +261,7 @@ impl Processes {
         let process = &mut self.nodes[node];
         assert!(process.child.is_none(), "odgm-{node} runs");
         let log = OpenOptions::new().create(true).append(true).open(&process.log).unwrap();
-        let program = std::env::var_os("ODGM").unwrap_or_else(|| env!("CARGO_BIN_EXE_odgm").into());
-        let mut command = Command::new(program);
+        let mut command = Command::new(&self.program);
         command.arg("start").args(&process.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         process.child = Some(command.spawn().unwrap());
     }
@@ -254,6 +289,11 @@ impl Processes {
     pub(crate) fn terminate(&mut self, node: usize) -> Option<i32> {
         self.signal(node, Signal::TERM);
         self.nodes[node].child.take().expect("a node that runs").wait().unwrap().code()
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub(crate) fn signal_stop(&self, node: usize) {
+        self.signal(node, Signal::TERM);
     }
 
     /// SIGSTOP: the process keeps its connections and does nothing.
@@ -322,9 +362,9 @@ impl Drop for Processes {
     fn drop(&mut self) {
         self.kill_all();
         if std::thread::panicking()
-            && let Some(dir) = self.dir.take()
+            && let Some(own) = self.own.take()
         {
-            eprintln!("data and logs of the nodes are in {}", dir.keep().display());
+            eprintln!("data and logs of the nodes are in {}", own.keep().display());
         }
     }
 }
