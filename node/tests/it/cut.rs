@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use odgm_shard::client::{GridClient, Put};
 use odgm_shard::object::{CollectionName, ObjectId, ObjectKey};
 
-use crate::processes::{DEADLINE, Plane, Processes, Setup};
-use crate::wires::Wires;
+use crate::processes::{DEADLINE, Processes, Setup};
+use crate::wires::{Plane, Wires};
 
 /// Writes under way at a time, on each side.
 const WRITERS: usize = 64;
@@ -35,8 +35,10 @@ pub(crate) fn start(kind: &str, nodes: usize) -> (Processes, Arc<Wires>) {
     let wires = Wires::new();
     let collection = format!("{{name: default, partitions: 1, replicas: {nodes}, replication: {kind}}}");
     let settings = vec![format!("collections=[{collection}]")];
-    let processes =
-        Processes::start(&Setup { nodes, settings, wires: Some(wires.clone()), ..Setup::default() });
+    let mut processes = Processes::prepare(&Setup { nodes, settings, ..Setup::default() });
+    wires.string(&mut processes);
+    (0..nodes).for_each(|node| processes.restart(node));
+    (0..nodes).for_each(|node| processes.await_ready(node));
     until("all see one server", || {
         let serves = |node| processes.shard(node, "default").map(|shard| shard["role"] == "serving");
         (0..nodes).filter(|node| serves(*node) == Some(true)).count() == 1 && roots(&processes).is_some()

@@ -12,7 +12,16 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::processes::{Carry, Plane};
+use crate::processes::Processes;
+
+/// Which connections these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plane {
+    /// Of the nodes' sessions for clients.
+    Clients,
+    /// Of the nodes among themselves.
+    Cluster,
+}
 
 /// All connections between the nodes of a cluster.
 #[derive(Debug)]
@@ -35,6 +44,36 @@ impl Wires {
         })
     }
 
+    /// Lets nodes that do not run yet reach each other through these wires only.
+    pub(crate) fn string(&self, processes: &mut Processes) {
+        for from in 0..processes.count() {
+            for (plane, setting) in [(Plane::Clients, "zenoh.connect"), (Plane::Cluster, "cluster.peers")] {
+                let others = (0..processes.count()).filter(|to| *to != from);
+                let lead = |to| {
+                    let port = match plane {
+                        Plane::Clients => processes.client_port(to),
+                        Plane::Cluster => processes.cluster_port(to),
+                    };
+                    format!("tcp/127.0.0.1:{}", self.lead(plane, from, to, port))
+                };
+                let endpoints: Vec<String> = others.map(lead).collect();
+                processes.set(from, &format!("{setting}=[{}]", endpoints.join(", ")));
+            }
+            // Gossip would tell of a way around them.
+            processes.set(from, "zenoh.config={scouting: {gossip: {enabled: false}}}");
+        }
+    }
+
+    /// A port that leads from one node to the port of another.
+    fn lead(&self, plane: Plane, from: usize, to: usize, port: u16) -> u16 {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let own = listener.local_addr().unwrap().port();
+        listener.set_nonblocking(true).unwrap();
+        let wire = Wire { from, to, port, side: self.side.subscribe(), bytes: self.counter(plane).clone() };
+        self.runtime.spawn(wire.run(listener));
+        own
+    }
+
     /// Cuts these nodes off from all others.
     pub(crate) fn cut(&self, nodes: &[usize]) {
         self.side.send_replace(nodes.iter().copied().collect());
@@ -55,17 +94,6 @@ impl Wires {
             Plane::Clients => &self.clients,
             Plane::Cluster => &self.cluster,
         }
-    }
-}
-
-impl Carry for Wires {
-    fn lead(&self, plane: Plane, from: usize, to: usize, port: u16) -> u16 {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let own = listener.local_addr().unwrap().port();
-        listener.set_nonblocking(true).unwrap();
-        let wire = Wire { from, to, port, side: self.side.subscribe(), bytes: self.counter(plane).clone() };
-        self.runtime.spawn(wire.run(listener));
-        own
     }
 }
 

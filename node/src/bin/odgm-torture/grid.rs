@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::process::ExitStatus;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -27,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Grid {
     nodes: Processes,
-    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) proxy: Proxy,
     frozen: [bool; NODES],
     door: Door,
     collection: CollectionName,
@@ -48,16 +47,19 @@ impl Grid {
         settings: &[String],
         disks: Vec<Disk>,
     ) -> anyhow::Result<Self> {
-        let proxy = Arc::new(Proxy::new(NODES));
         let setup = Setup {
             nodes: NODES,
             settings: settings.to_vec(),
             program: Some(program.to_owned()),
             dir: Some(dir.to_owned()),
-            wires: Some(proxy.clone()),
             ..Setup::default()
         };
         let mut nodes = Processes::prepare(&setup);
+        let ports: Vec<u16> = (0..NODES).map(|node| nodes.cluster_port(node)).collect();
+        let proxy = Proxy::start(&ports).await.context("the proxy")?;
+        for node in 0..NODES {
+            nodes.set(node, &format!("cluster.peers=[{}]", proxy.peers(node).join(", ")));
+        }
         for (node, disk) in disks.iter().enumerate() {
             nodes.set(node, &format!("node.data_dir={}", disk.data().display()));
         }

@@ -11,7 +11,6 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,21 +28,6 @@ const PORTS: (u32, u32, u32) = (21_000, 1_000, 40);
 /// Between two looks at a node.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Which connections these are; as a number, the place of their port among a node's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plane {
-    /// Of the nodes' sessions for clients.
-    Clients,
-    /// Of the nodes among themselves.
-    Cluster,
-}
-
-/// What stands between the nodes.
-pub(crate) trait Carry: std::fmt::Debug + Send + Sync {
-    /// A port that leads from one node to the port of another.
-    fn lead(&self, plane: Plane, from: usize, to: usize, port: u16) -> u16;
-}
-
 /// What is not the default of three nodes with one collection on all of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
@@ -57,13 +41,11 @@ pub(crate) struct Setup {
     pub(crate) program: Option<PathBuf>,
     /// A directory that stays, instead of one of its own.
     pub(crate) dir: Option<PathBuf>,
-    /// What carries the connections between the nodes; without it they are direct.
-    pub(crate) wires: Option<Arc<dyn Carry>>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { nodes: 3, partitions: 4, settings: Vec::new(), program: None, dir: None, wires: None }
+        Setup { nodes: 3, partitions: 4, settings: Vec::new(), program: None, dir: None }
     }
 }
 
@@ -82,6 +64,7 @@ struct Process {
     child: Option<Child>,
     arguments: Vec<String>,
     clients: u16,
+    cluster: u16,
     http: u16,
     log: PathBuf,
 }
@@ -103,13 +86,9 @@ impl Processes {
         let count = setup.nodes;
         let ports: Vec<[u16; 3]> = (0..count).map(|_| [free_port(), free_port(), free_port()]).collect();
         // Without its own: what is made of these settings later, such as a copy, does not know the original.
-        let others = |n: usize, plane: Plane| {
+        let others = |n: usize, which: usize| {
             let others = ports.iter().enumerate().filter(|(other, _)| *other != n);
-            let port = |(other, ports): (usize, &[u16; 3])| {
-                let port = ports[plane as usize];
-                setup.wires.as_ref().map_or(port, |wires| wires.lead(plane, n, other, port))
-            };
-            let endpoints: Vec<String> = others.map(port).map(endpoint).collect();
+            let endpoints: Vec<String> = others.map(|(_, ports)| endpoint(ports[which])).collect();
             format!("[{}]", endpoints.join(", "))
         };
         let node = |n: usize| {
@@ -120,23 +99,19 @@ impl Processes {
                 "cluster.bootstrap=odgm-0".to_owned(),
                 format!("cluster.expected_nodes={count}"),
                 format!("cluster.listen={}", endpoint(cluster)),
-                format!("cluster.peers={}", others(n, Plane::Cluster)),
+                format!("cluster.peers={}", others(n, 1)),
                 format!("zenoh.listen={}", endpoint(clients)),
-                format!("zenoh.connect={}", others(n, Plane::Clients)),
+                format!("zenoh.connect={}", others(n, 0)),
                 format!("http.listen=127.0.0.1:{http}"),
                 format!(
                     "collections=[{{name: default, partitions: {}, replicas: {count}}}]",
                     setup.partitions
                 ),
             ];
-            if setup.wires.is_some() {
-                // Gossip would tell of a way around them.
-                settings.push("zenoh.config={scouting: {gossip: {enabled: false}}}".to_owned());
-            }
             settings.extend(setup.settings.iter().cloned());
             let arguments = settings.into_iter().map(|setting| format!("--set={setting}")).collect();
             let log = dir.join(format!("odgm-{n}.log"));
-            Process { child: None, arguments, clients, http, log }
+            Process { child: None, arguments, clients, cluster, http, log }
         };
         let built = || option_env!("CARGO_BIN_EXE_odgm").expect("a program, where cargo built none").into();
         let chosen = || std::env::var_os("ODGM").map_or_else(built, PathBuf::from);
@@ -157,7 +132,7 @@ impl Processes {
             format!("--set=http.listen=127.0.0.1:{http}"),
         ]);
         let log = self.dir().join(format!("process-{number}.log"));
-        self.nodes.push(Process { child: None, arguments, clients, http, log });
+        self.nodes.push(Process { child: None, arguments, clients, cluster, http, log });
         number
     }
 
@@ -228,6 +203,16 @@ impl Processes {
     pub(crate) fn number(&self, name: &str) -> usize {
         let number = name.strip_prefix("odgm-").and_then(|number| number.parse().ok());
         number.filter(|number| *number < self.count()).unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    /// Where a node listens for the others.
+    pub(crate) fn cluster_port(&self, node: usize) -> u16 {
+        self.nodes[node].cluster
+    }
+
+    /// Where a node's session for clients listens.
+    pub(crate) fn client_port(&self, node: usize) -> u16 {
+        self.nodes[node].clients
     }
 
     /// A further `--set` of one node, from its next start on.

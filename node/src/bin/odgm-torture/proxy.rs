@@ -5,17 +5,14 @@
 //! to TCP is that it stalls, and that connections break.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-use crate::processes::{Carry, Plane};
 
 /// Pieces of a direction that are under way; more wait in the sender's socket.
 const UNDER_WAY: usize = 64;
@@ -40,15 +37,38 @@ pub(crate) struct Condition {
 #[derive(Debug)]
 pub(crate) struct Proxy {
     ways: BTreeMap<Way, watch::Sender<Condition>>,
-    accepting: Mutex<JoinSet<()>>,
+    /// Where `from` reaches `to`.
+    ports: BTreeMap<Way, u16>,
+    _accepting: tokio::task::JoinSet<()>,
 }
 
 impl Proxy {
-    /// Between so many nodes.
-    pub(crate) fn new(nodes: usize) -> Self {
-        let pairs = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
-        let ways = pairs.filter(|(from, to)| from != to).map(|way| (way, watch::Sender::default())).collect();
-        Proxy { ways, accepting: Mutex::default() }
+    /// Between nodes that listen on these ports.
+    ///
+    /// # Errors
+    /// When no port is to be had.
+    pub(crate) async fn start(nodes: &[u16]) -> io::Result<Self> {
+        let pairs = || (0..nodes.len()).flat_map(|from| (0..nodes.len()).map(move |to| (from, to)));
+        let pairs = || pairs().filter(|(from, to)| from != to);
+        let ways: BTreeMap<Way, _> = pairs().map(|way| (way, watch::Sender::default())).collect();
+        let (mut ports, mut accepting) = (BTreeMap::new(), tokio::task::JoinSet::new());
+        for (from, to) in pairs() {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+            ports.insert((from, to), listener.local_addr()?.port());
+            accepting.spawn(accept(
+                listener,
+                nodes[to],
+                ways[&(from, to)].clone(),
+                ways[&(to, from)].clone(),
+            ));
+        }
+        Ok(Proxy { ways, ports, _accepting: accepting })
+    }
+
+    /// Where a node reaches the others.
+    pub(crate) fn peers(&self, from: usize) -> Vec<String> {
+        let of = self.ports.iter().filter(|(way, _)| way.0 == from);
+        of.map(|(_, port)| format!("tcp/127.0.0.1:{port}")).collect()
     }
 
     /// All directions.
@@ -84,30 +104,13 @@ impl Proxy {
     }
 }
 
-impl Carry for Proxy {
-    /// The nodes' own links; the clients' sessions are left alone.
-    fn lead(&self, plane: Plane, from: usize, to: usize, port: u16) -> u16 {
-        if plane == Plane::Clients {
-            return port;
-        }
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        listener.set_nonblocking(true).expect("a new socket takes it");
-        let own = listener.local_addr().expect("a socket that is bound").port();
-        let listener = TcpListener::from_std(listener).expect("a new socket is taken");
-        let (there, back) = (self.ways[&(from, to)].clone(), self.ways[&(to, from)].clone());
-        let mut accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
-        accepting.spawn(accept(listener, port, there, back));
-        own
-    }
-}
-
 async fn accept(
     listener: TcpListener,
     to: u16,
     there: watch::Sender<Condition>,
     back: watch::Sender<Condition>,
 ) {
-    let mut connections = JoinSet::new();
+    let mut connections = tokio::task::JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
         // A node that is down refuses, and so does its port here.
@@ -166,9 +169,8 @@ mod tests {
     async fn wire() -> (Proxy, TcpStream, TcpStream) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let proxy = Proxy::new(2);
-        let lead = proxy.lead(Plane::Cluster, 0, 1, port);
-        let near = TcpStream::connect(("127.0.0.1", lead)).await.unwrap();
+        let proxy = Proxy::start(&[0, port]).await.unwrap();
+        let near = TcpStream::connect(("127.0.0.1", proxy.ports[&(0, 1)])).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
         (proxy, near, far)
     }
