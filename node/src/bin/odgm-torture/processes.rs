@@ -113,7 +113,8 @@ impl Processes {
             let log = dir.join(format!("odgm-{n}.log"));
             Process { child: None, arguments, clients, cluster, http, log }
         };
-        let built = || option_env!("CARGO_BIN_EXE_odgm").expect("a program, where cargo built none").into();
+        // Cargo names it to the tests alone.
+        let built = || option_env!("CARGO_BIN_EXE_odgm").unwrap_or("odgm").into();
         let chosen = || std::env::var_os("ODGM").map_or_else(built, PathBuf::from);
         let program = setup.program.clone().unwrap_or_else(chosen);
         Processes { nodes: (0..count).map(node).collect(), program, dir, own }
