@@ -13,6 +13,7 @@ mod contract;
 mod copies;
 mod divergent;
 mod doctor;
+mod events;
 mod freeze;
 mod input;
 mod kill;
