@@ -77,7 +77,7 @@ async fn follow(client: &GridClient, count: u64) -> Vec<Change> {
             }
             // It has waited for its deadline and can be asked again.
             Ok(Err(error)) => assert!(!left.is_zero(), "{} changes, then {error}", changes.len()),
-            Ok(None) => panic!("the session is closed after {} changes", changes.len()),
+            Ok(Ok(None)) => panic!("the session is closed after {} changes", changes.len()),
             Err(_) => panic!("only {} changes came", changes.len()),
         }
     }
