@@ -21,11 +21,13 @@ pub enum Bug {
     IgnoreFailedFsync,
     /// A replica that lost its disk comes back under its old id.
     ReuseReplicaId,
+    /// A tombstone is forgotten before every replica has seen it.
+    ForgetTombstone,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 8] = [
+    pub const ALL: [Bug; 9] = [
         Bug::AcknowledgeBeforeFsync,
         Bug::VoteBeforeFsync,
         Bug::NoBootEmbargo,
@@ -34,6 +36,7 @@ impl Bug {
         Bug::ReadBeforeCommit,
         Bug::IgnoreFailedFsync,
         Bug::ReuseReplicaId,
+        Bug::ForgetTombstone,
     ];
 
     /// Its name on a command line.
@@ -47,6 +50,7 @@ impl Bug {
             Bug::ReadBeforeCommit => "read-before-commit",
             Bug::IgnoreFailedFsync => "ignore-failed-fsync",
             Bug::ReuseReplicaId => "reuse-replica-id",
+            Bug::ForgetTombstone => "forget-tombstone",
         }
     }
 

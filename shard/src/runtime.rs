@@ -38,7 +38,11 @@ impl Runtime for TokioRuntime {
     async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
         match tokio::task::spawn_blocking(call).await {
             Ok(value) => value,
-            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends and drops whoever waits.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 }

@@ -11,10 +11,11 @@ use openraft_rt::AsyncRuntime;
 
 use super::cluster::Cluster;
 use super::history::{Action, Answer, Operation, Wanted, text_of};
-use super::node::{SERVER_PATIENCE, partition};
+use super::replica::{SERVER_PATIENCE, partition};
 use super::runtime::SimulatedRuntime;
 use super::watch::{Seen, Spot};
 use super::world;
+use crate::cluster::Replication;
 use crate::object::{ObjectId, ObjectKey, Value, partition_of};
 use crate::protocol::reply::{self, decode, decode_done, decode_record};
 use crate::protocol::{Attachment, Code, Consistency, Effect, Keys, Plane, ReadParameters, encode_command};
@@ -41,7 +42,8 @@ pub(crate) struct Client {
 
 /// How one attempt ended.
 enum Attempt {
-    Decided(Answer),
+    /// With the stamp of what was written or read, if there is one.
+    Decided(Answer, u64),
     /// Told that nothing happened, this time.
     NotNow,
     /// Told that nobody knows.
@@ -83,16 +85,22 @@ impl Client {
         Spot { node: 0, group: self.group }
     }
 
+    /// Whether the replicas of the group may differ: then nothing can be conditional.
+    fn diverges(&self) -> bool {
+        matches!(self.cluster.around.plan.kind, Replication::Mst | Replication::Eventual)
+    }
+
     /// Does something, again and again, until the moment.
     pub(crate) async fn run(mut self, until: Duration) -> Self {
         let (registers, numbers) = objects(&self.cluster, self.group);
+        let diverges = self.diverges();
         while world::now() < until {
             let pause = if world::one_in(4) { world::between(0, 200) } else { world::between(0, 20) };
             SimulatedRuntime::sleep(Duration::from_millis(pause)).await;
-            let counts = world::one_in(3);
+            let counts = !diverges && world::one_in(3);
             let from = if counts { &numbers } else { &registers };
             let object = from[usize::try_from(world::below(from.len() as u64)).unwrap_or(0)].clone();
-            if world::one_in(10) {
+            if !diverges && world::one_in(10) {
                 self.read_locally(&object).await;
                 continue;
             }
@@ -113,6 +121,7 @@ impl Client {
     fn choose(&mut self, object: &str, counts: bool) -> Action {
         let revision = self.known.get(object).copied().unwrap_or(0);
         match world::below(10) {
+            4 if self.diverges() => Action::Delete { if_revision: None },
             0..=3 => Action::Read,
             4 if counts && world::one_in(4) => Action::Delete { if_revision: None },
             _ if counts => Action::Increment { by: i64::try_from(world::between(1, 9)).unwrap_or(1) },
@@ -121,6 +130,7 @@ impl Client {
                 self.count += 1;
                 let value = format!("c{}-{}", self.number, self.count);
                 let condition = match choice {
+                    _ if self.diverges() => Wanted::Nothing,
                     5 => Wanted::Absent,
                     6 => Wanted::Present,
                     7 => Wanted::Revision(revision),
@@ -137,15 +147,15 @@ impl Client {
         let rid = format!("rid-{}-{}", self.number, self.count);
         let began = world::now();
         let (mut called, mut unsure) = (began, false);
-        let answer = loop {
+        let (answer, time) = loop {
             let attempt = self.attempt(object, &action, &rid).await;
             match attempt {
-                Attempt::Decided(answer) => break answer,
+                Attempt::Decided(answer, time) => break (answer, time),
                 Attempt::NotNow => {}
                 Attempt::Unsure | Attempt::Silence => unsure = true,
             }
             if world::now() > began + PATIENCE {
-                break if unsure { Answer::Unknown } else { Answer::Refused };
+                break (if unsure { Answer::Unknown } else { Answer::Refused }, 0);
             }
             SimulatedRuntime::sleep(Duration::from_millis(world::between(5, 150))).await;
             if action == Action::Read {
@@ -163,7 +173,11 @@ impl Client {
             _ => {}
         }
         let operation = self.operation(object, action, called, answer);
-        self.cluster.around.watch.see(self.at(), Seen::Answered { operation });
+        let seen = match self.diverges() {
+            true => Seen::Stamped { operation, time },
+            false => Seen::Answered { operation },
+        };
+        self.cluster.around.watch.see(self.at(), seen);
     }
 
     fn operation(&self, object: &str, action: Action, called: Duration, answer: Answer) -> Operation {
@@ -180,7 +194,8 @@ impl Client {
 
     async fn attempt(&mut self, object: &str, action: &Action, rid: &str) -> Attempt {
         let since = world::now();
-        let (answered, attempt) = self.ask(self.call(object, action, rid, Consistency::Linearizable)).await;
+        let consistency = if self.diverges() { Consistency::Local } else { Consistency::Linearizable };
+        let (answered, attempt) = self.ask(self.call(object, action, rid, consistency)).await;
         if answered {
             self.silent.remove(object);
         } else {
@@ -201,7 +216,7 @@ impl Client {
     async fn read_locally(&mut self, object: &str) {
         let called = world::now();
         let (_, attempt) = self.ask(self.call(object, &Action::Read, "", Consistency::Local)).await;
-        if let Attempt::Decided(answer) = attempt {
+        if let Attempt::Decided(answer, _) = attempt {
             let operation = self.operation(object, Action::Read, called, answer);
             self.cluster.around.watch.see(self.at(), Seen::ReadLocally { operation });
         }
@@ -252,23 +267,25 @@ impl Client {
                 reply::Answer::Sample(sample) if read => {
                     let Some(record) = decode_record(&sample) else { continue };
                     let value = text_of(&record.value.payload);
-                    return (true, Attempt::Decided(Answer::Value { value, revision: record.revision }));
+                    let answer = Answer::Value { value, revision: record.revision };
+                    return (true, Attempt::Decided(answer, record.time));
                 }
                 reply::Answer::Sample(sample) => {
                     let Some(done) = decode_done(&sample) else { continue };
                     let value = done.value.map(|value| text_of(&value));
-                    return (true, Attempt::Decided(Answer::Done { revision: done.revision, value }));
+                    let answer = Answer::Done { revision: done.revision, value };
+                    return (true, Attempt::Decided(answer, done.time));
                 }
                 reply::Answer::Refused(refused) => {
                     answered = true;
                     let revision =
                         refused.facts.get("revision").and_then(serde_json::Value::as_u64).unwrap_or(0);
                     best = match refused.code {
-                        Code::NotFound => Attempt::Decided(Answer::Absent),
-                        Code::Conflict => Attempt::Decided(Answer::Conflict { revision }),
-                        Code::Exists => Attempt::Decided(Answer::Exists { revision }),
+                        Code::NotFound => Attempt::Decided(Answer::Absent, 0),
+                        Code::Conflict => Attempt::Decided(Answer::Conflict { revision }, 0),
+                        Code::Exists => Attempt::Decided(Answer::Exists { revision }, 0),
                         code if code.applied() == Effect::Unknown => match best {
-                            Attempt::Decided(answer) => Attempt::Decided(answer),
+                            decided @ Attempt::Decided(..) => decided,
                             _ => Attempt::Unsure,
                         },
                         _ => match best {
@@ -283,8 +300,12 @@ impl Client {
         (answered, best)
     }
 
-    /// Watches the events of the group for as long as the result lives.
+    /// Watches the events of the group for as long as the result lives. Those of divergent replicas, each with an
+    /// order of its own, are seen where they are made.
     pub(crate) fn watch_events(&self) -> Option<Box<dyn Declaration>> {
+        if self.diverges() {
+            return None;
+        }
         let key = self.keys.shard(Plane::Event, &self.cluster.around.collection, partition(self.group));
         let (watch, at, keys) = (self.cluster.around.watch.clone(), self.at(), self.keys.clone());
         let handler = Arc::new(move |sample: odgm_transport::session::Sample| {

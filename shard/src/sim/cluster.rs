@@ -7,7 +7,8 @@ use std::time::Duration;
 use openraft_rt::AsyncRuntime;
 
 use super::faults::Kind;
-use super::node::{Node, Power, Running, Surroundings, name};
+use super::node::{Node, Power, Surroundings, name};
+use super::replica::Running;
 use super::runtime::SimulatedRuntime;
 use super::watch::{Seen, Spot};
 use super::{life, world};
@@ -69,7 +70,8 @@ impl Cluster {
                     None => SimulatedRuntime::sleep(LOOK).await,
                 }
             };
-            if let Err(error) = running.shard.initialize(members.clone()).await {
+            let Some(raft) = running.raft() else { continue };
+            if let Err(error) = raft.initialize(members.clone()).await {
                 let reason = format!("not founded: {error}");
                 self.around.watch.see(Spot { node: 1, group }, Seen::Failed { reason });
             }

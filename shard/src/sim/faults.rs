@@ -221,7 +221,8 @@ fn snapshot(cluster: &Arc<Cluster>, node: u64) {
     let Some(running) = cluster.running(Spot { node, group }) else { return };
     let cluster = cluster.clone();
     beside(async move {
-        if running.shard.snapshot().await.is_ok() {
+        let Some(raft) = running.raft() else { return };
+        if raft.snapshot().await.is_ok() {
             cluster.fired(Kind::Snapshot);
         }
     });
@@ -324,7 +325,8 @@ async fn transfer(cluster: &Arc<Cluster>) {
     let to = cluster.any_node();
     let replica = cluster.with_node(to, |node| node.replica);
     let Some(replica) = replica.filter(|_| to != from) else { return };
-    if running.shard.transfer_leader(ReplicaId(replica)).await.is_ok() {
+    let Some(raft) = running.raft() else { return };
+    if raft.transfer_leader(ReplicaId(replica)).await.is_ok() {
         cluster.fired(Kind::Transfer);
     }
 }
@@ -338,19 +340,20 @@ async fn rebuild(cluster: Arc<Cluster>, node: u64, old: u64, new: u64) {
                 break;
             }
             let Some((_, running)) = cluster.serving(group) else { continue };
+            let Some(raft) = running.raft() else { continue };
             let status = running.status();
             let votes = |replica: u64| status.voters.iter().any(|(voter, _)| voter.0 == replica);
             if votes(new) && !votes(old) && status.role == Role::Serving {
                 break;
             }
             // Each step may be repeated; what fails now is tried again.
-            let _ = running.shard.add_learner(ReplicaId(new), NodeId(node)).await;
-            let progress = running.shard.progress();
+            let _ = raft.add_learner(ReplicaId(new), NodeId(node)).await;
+            let progress = raft.progress();
             let learned =
                 progress.iter().any(|progress| progress.replica == ReplicaId(new) && progress.lag < 50);
             if learned {
                 let (add, remove) = ([ReplicaId(new)].into(), [ReplicaId(old)].into());
-                let _ = running.shard.change_membership(add, remove).await;
+                let _ = raft.change_membership(add, remove).await;
             }
         }
     }

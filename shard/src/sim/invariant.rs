@@ -11,6 +11,7 @@ mod election_safety;
 mod events;
 mod exactly_once;
 mod failures;
+mod last_writer;
 mod leader_append_only;
 mod leader_completeness;
 mod linearizable;
@@ -18,6 +19,7 @@ mod local_reads;
 mod log_matching;
 mod purge;
 mod quorum;
+mod replica_order;
 mod revisions;
 mod state_machine;
 mod votes;
@@ -64,6 +66,8 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(availability::Availability),
         Box::new(failures::NoFailure),
         Box::<convergence::Convergence>::default(),
+        Box::<replica_order::ReplicaOrder>::default(),
+        Box::<last_writer::LastWriter>::default(),
         Box::<linearizable::Linearizable>::default(),
     ]
 }

@@ -1,77 +1,45 @@
 //! A simulated node: what outlives its process, and the process that runs, if one does.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use odgm_storage::disk::{Disk, SimDisk};
 use odgm_storage::log::{AppendLog, AppendOnlyLogStorage, LogOptions, LogSpace};
-use odgm_storage::snapshot::file::FileSnapshots;
-use odgm_storage::snapshot::{Compression, RetainPolicy, SnapshotOptions};
 use odgm_transport::Session;
 use odgm_transport::link::{Incoming, LinkOptions, Links, PeerId};
 use odgm_transport::sim::SimNetwork;
 use openraft_rt::AsyncRuntime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::data::{CrashingData, Remains};
 use super::disk::ForgivingDisk;
 use super::life::{self, Life};
-use super::log::WatchedLog;
 use super::plan::Plan;
+use super::replica::{Factory, Running, Starting, write_options};
 use super::runtime::{LifeTimer, SimulatedRuntime};
-use super::state::WatchedState;
 use super::watch::{Seen, Spot, Watch};
 use super::world;
-use crate::object::{CollectionName, GroupId, Partition, ReplicaId};
+use crate::Result;
+use crate::cluster::Replication;
+use crate::object::{CollectionName, NodeId};
 use crate::planted::{Bug, planted};
-use crate::replication::raft::{RaftParts, RaftRouter, RaftShard, ReplicaData};
-use crate::replication::{Role, ShardState, ShardStatus};
-use crate::shard::{Budget, EventManager, Limits, ObjectShard, ShardParts};
-use crate::state::Settings;
-use crate::{Error, Result};
+use crate::replication::Role;
+use crate::replication::mst::{MST_MESSAGE, MstRouter};
+use crate::replication::raft::RaftRouter;
+use crate::shard::Budget;
 
-pub(crate) type Shard = RaftShard<SimulatedRuntime>;
-
-/// How long a server works on a request: less than a client waits, so that silence means that nobody serves.
-pub(crate) const SERVER_PATIENCE: Duration = Duration::from_millis(900);
 /// How long the committer rests when nothing is queued.
 const IDLE: Duration = Duration::from_millis(100);
-
-/// One replica that runs.
-#[derive(Clone)]
-pub(crate) struct Running {
-    pub(crate) shard: Arc<Shard>,
-    pub(crate) state: Arc<WatchedState>,
-    /// Answers clients for as long as it is held.
-    _object: Arc<ObjectShard<SimulatedRuntime>>,
-    pub(crate) data: Arc<CrashingData>,
-}
-
-impl Running {
-    /// Reads from within the process, if it believes that it serves: what is refused is fine.
-    fn probe(&self) {
-        if self.status().role == Role::Serving {
-            let barrier = self.state.read_barrier();
-            drop(SimulatedRuntime::spawn(async move {
-                let _ = barrier.await;
-            }));
-        }
-    }
-
-    pub(crate) fn status(&self) -> ShardStatus {
-        self.shard.status().borrow().clone()
-    }
-}
 
 /// A process.
 pub(crate) struct Process {
     pub(crate) life: Arc<Life>,
     pub(crate) log: Option<Arc<AppendLog>>,
     links: Option<Arc<Links>>,
-    router: Option<Arc<RaftRouter<SimulatedRuntime>>>,
+    factory: Option<Arc<Factory>>,
     budget: Arc<Budget>,
     /// By group; filled as they start.
     shards: Arc<Mutex<BTreeMap<u64, Running>>>,
@@ -103,11 +71,7 @@ impl Process {
             return Some(format!("the log failed: {poison}"));
         }
         let shards = lock(&self.shards);
-        let stopped = shards.iter().find(|(_, running)| {
-            let status = running.shard.status();
-            let role = status.borrow().role;
-            role == Role::Stopped
-        });
+        let stopped = shards.iter().find(|(_, running)| running.status().role == Role::Stopped);
         stopped.map(|(group, running)| format!("group {group} stopped: {:?}", running.status().failure))
     }
 
@@ -184,7 +148,7 @@ impl Node {
             life: life.clone(),
             log: None,
             links: None,
-            router: None,
+            factory: None,
             budget: Budget::new(8 << 20),
             shards: Arc::default(),
             data: Arc::default(),
@@ -222,15 +186,23 @@ impl Node {
         let front: Arc<dyn Session> = around.front.session(&name(self.id));
         let options = LinkOptions::new("sim", PeerId(self.id), name(self.id), world::random() >> 1);
         let links = Links::open(cluster, timer, options)?;
-        let router = RaftRouter::<SimulatedRuntime>::new(links.clone());
-        let receiving = Arc::downgrade(&router);
+        let factory = Arc::new(Factory {
+            node: NodeId(self.id),
+            raft_router: RaftRouter::new(links.clone()),
+            mst_router: MstRouter::new(links.clone()),
+            raft: around.plan.raft.clone(),
+            writes: write_options(),
+        });
+        let (raft, mst) = (Arc::downgrade(&factory.raft_router), Arc::downgrade(&factory.mst_router));
         links.serve(Arc::new(move |incoming: Incoming| {
-            if let Some(router) = receiving.upgrade() {
-                router.receive(incoming);
+            let Some((raft, mst)) = raft.upgrade().zip(mst.upgrade()) else { return };
+            match incoming.payload.first() {
+                Some(&MST_MESSAGE) => mst.receive(incoming),
+                _ => raft.receive(incoming),
             }
         }));
         process.links = Some(links);
-        process.router = Some(router.clone());
+        process.factory = Some(factory.clone());
 
         for group in 1..=around.plan.shards {
             let starting = Starting {
@@ -239,16 +211,16 @@ impl Node {
                 disk: disk.clone(),
                 log: log.clone(),
                 wake: wake.clone(),
-                router: router.clone(),
+                factory: factory.clone(),
                 front: front.clone(),
                 budget: process.budget.clone(),
                 around: around.clone(),
             };
             let remains = self.remains.get(&group);
-            let watch = around.watch.clone();
+            let (watch, kind) = (around.watch.clone(), around.plan.kind);
             let at = starting.at;
             let sink = Arc::new(move |state, counters: crate::state::layout::Counters| {
-                if let Some(position) = counters.applied {
+                if let (Replication::Raft, Some(position)) = (kind, counters.applied) {
                     watch.see(at, Seen::Applied { position, state, revision: counters.revision });
                 }
             });
@@ -334,69 +306,4 @@ async fn commit(log: Arc<AppendLog>, wake: Arc<Notify>, delay: Arc<AtomicU64>) {
             }
         }
     }
-}
-
-/// A replica that is being started.
-struct Starting {
-    at: Spot,
-    replica: u64,
-    disk: Arc<dyn Disk>,
-    log: Arc<AppendLog>,
-    wake: Arc<Notify>,
-    router: Arc<RaftRouter<SimulatedRuntime>>,
-    front: Arc<dyn Session>,
-    budget: Arc<Budget>,
-    around: Surroundings,
-}
-
-impl Starting {
-    async fn run(self, data: Arc<CrashingData>) -> Result<Running> {
-        let Starting { at, replica, disk, log, wake, router, front, budget, around } = self;
-        let dir = PathBuf::from(format!("/group-{}", at.group));
-        let options = SnapshotOptions { compression: Compression::None, ..SnapshotOptions::default() };
-        let snapshots = FileSnapshots::open(disk, &dir.join("snapshots"), options)?;
-        let inner = log.group(odgm_storage::log::GroupId(at.group))?;
-        let watched =
-            WatchedLog { at, inner, wake, watch: around.watch.clone(), snapshots: snapshots.clone() };
-        watched.tell_start(replica)?;
-        let events = EventManager::new(true);
-        let (watch, publish) = (around.watch.clone(), events.sink());
-        let parts = RaftParts {
-            group: GroupId(at.group),
-            replica: ReplicaId(replica),
-            log: Arc::new(watched),
-            snapshots,
-            retain: RetainPolicy::Latest { count: 1 },
-            data: ReplicaData::Exported(data.clone()),
-            dir,
-            sink: Arc::new(move |changes| {
-                watch.see(at, Seen::Changed { changes: changes.clone() });
-                publish(changes);
-            }),
-            router,
-        };
-        let shard = RaftShard::start(parts, around.plan.raft.clone()).await?;
-        let state = Arc::new(WatchedState { at, shard: shard.clone(), watch: around.watch.clone() });
-        let object = ObjectShard::start(ShardParts {
-            root: "odgm".to_owned(),
-            collection: around.collection.clone(),
-            partition: partition(at.group),
-            partitions: u32::try_from(around.plan.shards)
-                .map_err(|error| Error::Invalid(error.to_string()))?,
-            incarnation: *b"the-incarnation!",
-            limits: Limits { timeout: SERVER_PATIENCE, ..Limits::default() },
-            budget,
-            election_timeout: around.plan.raft.election_max,
-            state: state.clone(),
-            events,
-            settings: watch::Sender::new(Settings::default()).subscribe(),
-            session: front,
-        })?;
-        Ok(Running { shard, state, _object: object, data })
-    }
-}
-
-/// The partition that a group serves.
-pub(crate) fn partition(group: u64) -> Partition {
-    Partition(u32::try_from(group.saturating_sub(1)).unwrap_or(u32::MAX))
 }

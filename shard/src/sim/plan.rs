@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cluster::Replication;
 use crate::planted::Bug;
 use crate::replication::raft::{RaftOptions, ReadMode};
 use rand::rngs::StdRng;
@@ -16,6 +17,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many nodes; each group has a replica on each of them.
     pub nodes: u64,
+    /// The kind of all groups.
+    pub kind: Replication,
     /// How many groups.
     pub shards: u64,
     /// How long faults go on.
@@ -54,6 +57,7 @@ impl Plan {
         };
         Plan {
             seed,
+            kind: Replication::Raft,
             nodes: if random.random_bool(0.2) { 5 } else { 3 },
             shards: random.random_range(1..=2),
             unsafe_for: Duration::from_millis(random.random_range(2_500..6_000)),
@@ -65,5 +69,41 @@ impl Plan {
             raft,
             bug,
         }
+    }
+
+    /// The plan of a seed for groups of another kind: what goes wrong is what they can meet.
+    pub fn of_kind(kind: Replication, seed: u64) -> Self {
+        if kind == Replication::Raft {
+            return Plan::of(seed, None);
+        }
+        let mut random = StdRng::seed_from_u64(seed ^ 0x006b_696e_6473);
+        let alone = kind == Replication::None;
+        let meets = |fault: &Kind| match fault {
+            Kind::PowerLoss
+            | Kind::Kill
+            | Kind::KillAll
+            | Kind::Pause
+            | Kind::ClockJump
+            | Kind::ClockDrift => true,
+            Kind::Latency
+            | Kind::Loss
+            | Kind::Duplication
+            | Kind::Reordering
+            | Kind::Partition
+            | Kind::AsymmetricPartition
+            | Kind::PartialPartition => !alone,
+            // What concerns a log, which these kinds have not; its disk is the only one that is simulated.
+            Kind::TornWrite
+            | Kind::DiskError
+            | Kind::DiskFull
+            | Kind::SlowDisk
+            | Kind::Transfer
+            | Kind::Snapshot
+            | Kind::Rebuild => false,
+        };
+        let faults = Kind::ALL.into_iter().filter(meets).filter(|_| random.random_bool(0.6)).collect();
+        let nodes = if alone { 1 } else { random.random_range(2..=4) };
+        // One group: those who wait for a change of the same links are woken in an order of tokio's own.
+        Plan { kind, nodes, shards: 1, faults, data_outlives: true, ..Plan::of(seed, None) }
     }
 }

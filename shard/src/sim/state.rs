@@ -5,7 +5,7 @@ use std::sync::Arc;
 use odgm_transport::timer::BoxFuture;
 use tokio::sync::watch;
 
-use super::node::Shard;
+use super::replica::Shard;
 use super::watch::{Seen, Spot, Watch};
 use crate::Result;
 use crate::replication::{Offers, ShardState, ShardStatus};

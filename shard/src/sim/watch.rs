@@ -82,6 +82,17 @@ pub(crate) enum Seen {
     Changed {
         changes: Vec<Change>,
     },
+    /// A replica without a log opens what its disk holds.
+    Opened,
+    /// The changes of a batch of a divergent replica, own or merged, in its order.
+    Diverged {
+        changes: Vec<Change>,
+    },
+    /// A client's operation on a divergent group ended; the stamp is that of the write, or of what was read.
+    Stamped {
+        operation: Operation,
+        time: u64,
+    },
     /// A read barrier passed: what some replica had applied when it began, and what this one has now.
     BarrierPassed {
         committed: Option<u64>,
@@ -113,7 +124,7 @@ pub(crate) enum Seen {
     },
     /// All is healed and has had its time: the state that a replica is in.
     Settled {
-        applied: Option<LogPosition>,
+        applied: Option<u64>,
         state: u64,
     },
 }
@@ -146,6 +157,8 @@ pub(crate) struct Facts {
     pub(crate) committed: BTreeMap<u64, BTreeMap<u64, u64>>,
     /// By group and revision.
     pub(crate) ledger: BTreeMap<u64, BTreeMap<u64, Change>>,
+    /// Changes that were committed, or that divergent replicas took in.
+    pub(crate) changes: u64,
 }
 
 impl Facts {
@@ -195,9 +208,13 @@ impl Facts {
             Seen::Changed { changes } => {
                 let ledger = self.ledger.entry(at.group).or_default();
                 for change in changes {
-                    ledger.entry(change.revision).or_insert(change);
+                    ledger.entry(change.revision).or_insert_with(|| {
+                        self.changes += 1;
+                        change
+                    });
                 }
             }
+            Seen::Diverged { changes } => self.changes += changes.len() as u64,
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 //! Bugs that were planted are found, by seeds that were drawn and not made.
 
+use odgm_shard::cluster::Replication;
 use odgm_shard::planted::Bug;
 use odgm_shard::sim::{Plan, run};
 
@@ -10,8 +11,13 @@ const DRIFT: u64 = 40;
 /// the same seed holds.
 #[track_caller]
 fn finds(bug: Bug, seed: u64, invariant: &str) {
+    finds_in(Replication::Raft, bug, seed, invariant);
+}
+
+#[track_caller]
+fn finds_in(kind: Replication, bug: Bug, seed: u64, invariant: &str) {
     let mut tried = (seed..=seed + DRIFT).filter_map(|seed| {
-        let violation = run(&Plan::of(seed, Some(bug)), false).violation?;
+        let violation = run(&Plan { bug: Some(bug), ..Plan::of_kind(kind, seed) }, false).violation?;
         Some((seed, violation))
     });
     let (at, found) = tried.next().unwrap_or_else(|| panic!("{} is not found from seed {seed}", bug.name()));
@@ -19,7 +25,7 @@ fn finds(bug: Bug, seed: u64, invariant: &str) {
     if at == seed {
         assert_eq!(found.invariant, invariant, "{found}");
     }
-    let clean = run(&Plan::of(at, None), false).violation;
+    let clean = run(&Plan::of_kind(kind, at), false).violation;
     assert_eq!(clean, None, "seed {at} without the bug");
 }
 
@@ -56,4 +62,9 @@ fn a_failed_fsync_that_was_ignored_is_found() {
 #[test]
 fn a_replica_id_that_was_used_again_is_found() {
     finds(Bug::ReuseReplicaId, 5, "no failure without a fault");
+}
+
+#[test]
+fn a_tombstone_that_was_forgotten_is_found() {
+    finds_in(Replication::Mst, Bug::ForgetTombstone, 18, "last writer");
 }

@@ -5,6 +5,10 @@
 //! bytes it should have saved are never durable, however often it is repeated. Everything follows
 //! from the seed.
 
+mod file;
+mod inode;
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
@@ -14,11 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use self::file::{SimFile, SimLock};
+use self::inode::Inode;
+use self::names::NameChange;
 use super::{Disk, DiskFile, DiskLock, OpenMode};
 use crate::{Error, Result};
-
-const PAGE: usize = 4096;
-const SECTOR: usize = 512;
 
 /// What goes wrong at a chosen call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,21 +59,6 @@ struct State {
     fault: Option<(u64, Fault)>,
     dark: bool,
     capacity: u64,
-}
-
-#[derive(Debug, Clone)]
-enum NameChange {
-    Link(PathBuf, u64),
-    Unlink(PathBuf),
-    Rename(PathBuf, PathBuf, u64),
-}
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    durable: Vec<u8>,
-    cached: Vec<u8>,
-    /// Not synced: offset and bytes, in order.
-    pending: Vec<(usize, Vec<u8>)>,
 }
 
 impl SimDisk {
@@ -217,7 +206,7 @@ impl State {
         self.locks.clear();
         for change in std::mem::take(&mut self.name_changes) {
             if self.rng.random() {
-                apply(&mut self.durable_names, change);
+                change.apply(&mut self.durable_names);
             }
         }
         self.names = self.durable_names.clone();
@@ -227,92 +216,6 @@ impl State {
             inode.crash(&mut self.rng);
         }
     }
-}
-
-fn apply(names: &mut BTreeMap<PathBuf, u64>, change: NameChange) {
-    match change {
-        NameChange::Link(path, inode) => {
-            names.insert(path, inode);
-        }
-        NameChange::Unlink(path) => {
-            names.remove(&path);
-        }
-        NameChange::Rename(from, to, inode) => {
-            names.remove(&from);
-            names.insert(to, inode);
-        }
-    }
-}
-
-impl NameChange {
-    fn touches(&self, dir: &Path) -> bool {
-        match self {
-            NameChange::Link(path, _) | NameChange::Unlink(path) => path.parent() == Some(dir),
-            NameChange::Rename(from, to, _) => from.parent() == Some(dir) || to.parent() == Some(dir),
-        }
-    }
-}
-
-impl Inode {
-    fn write(&mut self, bytes: &[u8], offset: usize) {
-        if self.cached.len() < offset + bytes.len() {
-            self.cached.resize(offset + bytes.len(), 0);
-        }
-        self.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
-        self.pending.push((offset, bytes.to_vec()));
-    }
-
-    fn sync(&mut self) {
-        self.durable.resize(self.cached.len(), 0);
-        for (offset, bytes) in std::mem::take(&mut self.pending) {
-            let end = (offset + bytes.len()).min(self.durable.len());
-            if offset < end {
-                self.durable[offset..end].copy_from_slice(&bytes[..end - offset]);
-            }
-        }
-    }
-
-    /// Every page that was written since the last sync takes the content after some of its writes;
-    /// one in four mixes two of them sector by sector.
-    fn crash(&mut self, rng: &mut StdRng) {
-        if self.durable.len() != self.cached.len() && rng.random() {
-            self.durable.resize(self.cached.len(), 0);
-        }
-        let mut pages: BTreeMap<usize, Vec<(usize, &[u8])>> = BTreeMap::new();
-        for (offset, bytes) in &self.pending {
-            let (mut at, mut rest) = (*offset, bytes.as_slice());
-            while !rest.is_empty() {
-                let take = (PAGE - at % PAGE).min(rest.len());
-                pages.entry(at / PAGE).or_default().push((at, &rest[..take]));
-                (at, rest) = (at + take, &rest[take..]);
-            }
-        }
-        for writes in pages.into_values() {
-            let kept = rng.random_range(0..=writes.len());
-            let torn = rng.random_ratio(1, 4);
-            for (at, bytes) in &writes[..kept] {
-                for (n, piece) in sectors(*at, bytes) {
-                    let end = (n + piece.len()).min(self.durable.len());
-                    if n < end && !(torn && rng.random()) {
-                        self.durable[n..end].copy_from_slice(&piece[..end - n]);
-                    }
-                }
-            }
-        }
-        self.pending.clear();
-        self.cached = self.durable.clone();
-    }
-}
-
-/// Cuts a write where sectors begin.
-fn sectors(mut at: usize, mut bytes: &[u8]) -> Vec<(usize, &[u8])> {
-    let mut pieces = Vec::new();
-    while !bytes.is_empty() {
-        let take = (SECTOR - at % SECTOR).min(bytes.len());
-        pieces.push((at, &bytes[..take]));
-        (at, bytes) = (at + take, &bytes[take..]);
-    }
-    pieces
 }
 
 impl Disk for SimDisk {
@@ -344,7 +247,7 @@ impl Disk for SimDisk {
                 inode
             }
         };
-        Ok(Arc::new(SimFile { disk: self.clone(), inode, boot: state.boot, path: path.to_owned() }))
+        Ok(Arc::new(SimFile::new(self.clone(), inode, state.boot, path)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -354,7 +257,7 @@ impl Disk for SimDisk {
         };
         let half = state.strike("rename", from)?;
         let change = NameChange::Rename(from.to_owned(), to.to_owned(), inode);
-        apply(&mut state.names, change.clone());
+        change.clone().apply(&mut state.names);
         state.name_changes.push(change);
         if half { Err(eio("rename", from)) } else { Ok(()) }
     }
@@ -366,7 +269,7 @@ impl Disk for SimDisk {
         }
         let half = state.strike("remove", path)?;
         let change = NameChange::Unlink(path.to_owned());
-        apply(&mut state.names, change.clone());
+        change.clone().apply(&mut state.names);
         state.name_changes.push(change);
         if half { Err(eio("remove", path)) } else { Ok(()) }
     }
@@ -398,7 +301,7 @@ impl Disk for SimDisk {
             std::mem::take(&mut state.name_changes).into_iter().partition(|change| change.touches(dir));
         state.name_changes = later;
         for change in now {
-            apply(&mut state.durable_names, change);
+            change.apply(&mut state.durable_names);
         }
         Ok(())
     }
@@ -408,118 +311,11 @@ impl Disk for SimDisk {
         if !state.locks.insert(path.to_owned()) {
             return Err(Error::Locked { path: path.to_owned() });
         }
-        Ok(Box::new(SimLock { disk: self.clone(), boot: state.boot, path: path.to_owned() }))
+        Ok(Box::new(SimLock::new(self.clone(), state.boot, path)))
     }
 
     fn free_bytes(&self, _dir: &Path) -> Result<u64> {
         let state = self.state();
         Ok(state.capacity.saturating_sub(state.used()))
-    }
-}
-
-#[derive(Debug)]
-struct SimFile {
-    disk: SimDisk,
-    inode: u64,
-    boot: u64,
-    path: PathBuf,
-}
-
-impl SimFile {
-    /// Runs `change` on the inode, or half of it when the power goes now.
-    fn change(
-        &self,
-        operation: &'static str,
-        grow_to: usize,
-        change: impl FnOnce(&mut Inode, Option<&mut StdRng>),
-    ) -> Result<()> {
-        let mut state = self.disk.state();
-        if state.boot != self.boot {
-            return Err(eio(operation, &self.path));
-        }
-        let half = match state.strike(operation, &self.path) {
-            Err(error) => {
-                if operation == "fdatasync"
-                    && let Some(inode) = state.inodes.get_mut(&self.inode)
-                {
-                    // The pages count as clean from now on, and never reach the disk.
-                    inode.pending.clear();
-                }
-                return Err(error);
-            }
-            Ok(half) => half,
-        };
-        let len = state.inodes.get(&self.inode).map_or(0, |inode| inode.cached.len());
-        state.room(&self.path, grow_to.saturating_sub(len))?;
-        let State { inodes, rng, .. } = &mut *state;
-        if let Some(inode) = inodes.get_mut(&self.inode) {
-            change(inode, half.then_some(rng));
-        }
-        if half { Err(eio(operation, &self.path)) } else { Ok(()) }
-    }
-}
-
-impl DiskFile for SimFile {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let offset = usize::try_from(offset).map_err(|_| eio("write", &self.path))?;
-        self.change("write", offset + bytes.len(), |inode, half| match half {
-            None => inode.write(bytes, offset),
-            Some(rng) => inode.write(&bytes[..rng.random_range(0..=bytes.len())], offset),
-        })
-    }
-
-    fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize> {
-        let state = self.disk.state();
-        if state.boot != self.boot || state.dark {
-            return Err(eio("read", &self.path));
-        }
-        let bytes = state.inodes.get(&self.inode).map_or(&[][..], |inode| inode.cached.as_slice());
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let n = into.len().min(bytes.len() - start);
-        into[..n].copy_from_slice(&bytes[start..start + n]);
-        Ok(n)
-    }
-
-    fn sync_data(&self) -> Result<()> {
-        self.change("fdatasync", 0, |inode, half| match half {
-            None => inode.sync(),
-            Some(rng) => {
-                if rng.random() {
-                    inode.sync();
-                }
-            }
-        })
-    }
-
-    fn sync_all(&self) -> Result<()> {
-        self.sync_data()
-    }
-
-    fn set_len(&self, len: u64) -> Result<()> {
-        let len = usize::try_from(len).map_err(|_| eio("ftruncate", &self.path))?;
-        self.change("ftruncate", len, |inode, _| inode.cached.resize(len, 0))
-    }
-
-    fn len(&self) -> Result<u64> {
-        let state = self.disk.state();
-        Ok(state.inodes.get(&self.inode).map_or(0, |inode| inode.cached.len() as u64))
-    }
-}
-
-#[derive(Debug)]
-struct SimLock {
-    disk: SimDisk,
-    boot: u64,
-    path: PathBuf,
-}
-
-impl DiskLock for SimLock {}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        let mut state = self.disk.state();
-        if state.boot == self.boot {
-            state.locks.remove(&self.path);
-        }
     }
 }

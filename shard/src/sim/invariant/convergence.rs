@@ -19,12 +19,12 @@ impl Invariant for Convergence {
     }
 
     fn source(&self) -> &'static str {
-        "Raft §5.3; DESIGN §7"
+        "Raft §5.3; INTERFACE §11"
     }
 
     fn see(&mut self, _: &Facts, at: Spot, seen: &Seen) -> Result<(), String> {
         if let Seen::Settled { applied, state } = seen {
-            self.states.insert(at, (applied.map(|position| position.index), *state));
+            self.states.insert(at, (*applied, *state));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use odgm_shard::replication::Role;
 
-use super::grid::{Grid, Setup};
+use super::grid::{Grid, SOON, Setup};
 use super::single::{Mood, put};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +69,12 @@ async fn closing_answers_what_was_taken_and_undeclares() {
         let replies = client.get("odgm/@cmd/users/0/n?op=increment").await.unwrap();
         replies.recv_async().await.unwrap().into_result().is_ok()
     });
-    grid.get("odgm/users/0/n?cons=local").await;
+    let taken = async {
+        while replica.state.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, taken).await.expect("the command arrives");
     let shard = replica.shard.clone();
     let closing = tokio::spawn(async move { shard.close().await });
     grid.alive(0, false).await;

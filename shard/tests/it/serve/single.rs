@@ -74,6 +74,11 @@ impl SingleCopy {
         self.mood.send_replace(mood);
     }
 
+    /// How many requests wait for its mood.
+    pub(crate) fn waiting(&self) -> usize {
+        self.mood.receiver_count()
+    }
+
     /// How many barriers were asked for.
     pub(crate) fn barriers(&self) -> u64 {
         *self.barriers.borrow()
