@@ -17,7 +17,7 @@ use crate::cli::Common;
 use crate::output::Failure;
 
 /// How long the own nodes may take until they serve.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(180);
 
 /// How much is sent over how many sessions.
 #[derive(Debug, Clone, Copy)]
