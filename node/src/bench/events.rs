@@ -17,9 +17,10 @@ use odgm_transport::Session;
 use odgm_transport::zenoh::ZenohSession;
 
 use super::cluster::Cluster;
+use super::load::Load;
 use super::report::Report;
 use super::target::Shape;
-use super::{NODES, own_dir, show};
+use super::{NODES, Operation, own_dir, show};
 use crate::cli::{BenchEvents, Common, EventsPart};
 use crate::output::{Failure, Format};
 
@@ -92,6 +93,11 @@ fn collections() -> String {
         collection(fanout::COLLECTION, RETAIN_ALL),
     ]
     .join(", ")
+}
+
+/// Puts of all clients, each as soon as its last is acknowledged.
+fn puts(bench: &Bench<'_>, duration: Duration) -> Load {
+    Load { operation: Operation::Put, clients: bench.options.clients, rate: None, duration }
 }
 
 /// Says goodbye, but waits for nobody: what has not closed by then is cut.

@@ -13,10 +13,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bench, OBJECTS};
-use crate::bench::Operation;
+use super::{Bench, OBJECTS, puts};
 use crate::bench::echo;
-use crate::bench::load::{Load, Measured};
+use crate::bench::load::Measured;
 use crate::bench::report::{Report, Row};
 use crate::bench::target::{self, Target};
 use crate::output::Failure;
@@ -107,10 +106,6 @@ impl Rounds {
         let puts = self.puts_beside_catch_up.rate() / self.puts_alone.rate();
         report.push(Row::new("puts beside a catch-up/alone", puts, "ratio").at_least(LEFT));
     }
-}
-
-fn puts(bench: &Bench<'_>, duration: Duration) -> Load {
-    Load { operation: Operation::Put, clients: bench.options.clients, rate: None, duration }
 }
 
 /// Measures a flow, and the puts that go on for as long as it does.

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use super::Bench;
-use crate::bench::Operation;
-use crate::bench::load::{Load, Measured};
+use super::{Bench, puts};
+use crate::bench::load::Measured;
 use crate::bench::report::{Report, Row};
 use crate::bench::target::Target;
 use crate::output::Failure;
@@ -28,7 +27,8 @@ pub(super) async fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<()
     let mut sides = [Side::connect(bench, WITH).await?, Side::connect(bench, WITHOUT).await?];
     for side in &sides {
         side.target.await_served(&bench.nodes).await?;
-        side.target.fill(bench.options.clients).await?;
+        // Not counted: what is new costs more than what is there.
+        puts(bench, bench.options.duration).run(&side.target).await;
     }
     for _ in 0..bench.options.rounds {
         for side in &mut sides {
@@ -66,13 +66,7 @@ impl Side {
 
     async fn turn(&mut self, bench: &Bench<'_>) {
         let before = bench.nodes.processor_time();
-        let load = Load {
-            operation: Operation::Put,
-            clients: bench.options.clients,
-            rate: None,
-            duration: bench.options.duration,
-        };
-        self.measured.add(&load.run(&self.target).await);
+        self.measured.add(&puts(bench, bench.options.duration).run(&self.target).await);
         self.processor_time += bench.nodes.processor_time().saturating_sub(before);
     }
 
