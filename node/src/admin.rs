@@ -124,6 +124,9 @@ fn summary(
     described["replicas"] = json!(collection.spec.replicas);
     described["events"] = json!(collection.spec.events);
     described["indexes"] = json!(collection.spec.indexes);
+    if let Some(tombstones) = collection.spec.tombstones() {
+        described["tombstones"] = json!(tombstones);
+    }
     described
 }
 

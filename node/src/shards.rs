@@ -8,7 +8,7 @@ use anyhow::Context;
 use odgm_shard::cluster::{ClusterMap, ReplicaRecord, Replication, ShardRecord};
 use odgm_shard::object::{CollectionName, GroupId, NodeId, Partition, ReplicaId};
 use odgm_shard::replication::raft::RaftShard;
-use odgm_shard::replication::{Opened, Role, ShardState};
+use odgm_shard::replication::{Opened, ReplicaParts, Role, ShardState};
 use odgm_shard::runtime::TokioRuntime;
 use odgm_shard::shard::{EventManager, ObjectShard, ShardParts};
 use odgm_shard::state::Settings;
@@ -129,6 +129,7 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
                 incarnation: collection.incarnation.clone(),
                 incarnation_bytes: collection.incarnation_bytes(),
                 settings: collection.spec.settings(),
+                tombstones: collection.spec.tombstones().unwrap_or_default().retain.duration(),
                 record: *replica,
                 shard: shard.clone(),
             };
@@ -141,6 +142,7 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
             Some(wanting) => {
                 if let Some(mst) = &running.replica.mst {
                     mst.place(wanting.shard.replicas.clone());
+                    mst.remember(wanting.tombstones);
                 }
             }
             None => complete &= leave(core, map, group, running).await,
@@ -276,6 +278,7 @@ struct Wanted {
     incarnation_bytes: [u8; 16],
     replication: Replication,
     settings: Settings,
+    tombstones: Duration,
     record: ReplicaRecord,
     shard: ShardRecord,
 }
@@ -300,6 +303,7 @@ async fn start(core: &Arc<Core>, group: GroupId, wanted: Wanted) -> anyhow::Resu
     let parts = tokio::task::spawn_blocking(move || stores.replica(group, replica, sink))
         .await
         .context("opening the layers")??;
+    let parts = ReplicaParts { tombstones: wanted.tombstones, ..parts };
     let opening = core.factory.open(wanted.replication, parts, wanted.shard.clone());
     let replica = opening.await.context("starting the replica")?;
     let settings = watch::Sender::new(wanted.settings.clone());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use odgm_shard::cluster::tombstones::TombstonesSpec;
 use odgm_shard::object::{GroupId, ReplicaId};
 use odgm_shard::replication::raft::ReplicaData;
 use odgm_shard::replication::{ChangeSink, ReplicaParts};
@@ -96,6 +97,7 @@ impl Stores {
             },
             dir: shard.checkpoints().to_owned(),
             sink,
+            tombstones: TombstonesSpec::default().retain.duration(),
         })
     }
 

@@ -10,6 +10,7 @@ pub mod map;
 pub mod membership;
 pub mod placement;
 pub mod records;
+pub mod tombstones;
 pub mod transaction;
 
 pub use collection::{CollectionSpec, Replication};

@@ -73,3 +73,8 @@ fn a_tombstone_that_was_forgotten_is_found() {
 fn an_unpublished_tail_that_was_skipped_is_found() {
     finds(Bug::SkipUnpublishedTail, 1, "events");
 }
+
+#[test]
+fn a_voter_that_forgets_the_lease_it_granted_is_found() {
+    finds(Bug::NoBootEmbargo, 31, "read barrier");
+}
