@@ -1,5 +1,5 @@
 //! `odgm bench kv`: puts and linearizable gets, beside what they are made of. `odgm bench storage`, which
-//! needs no node, is in [`storage`].
+//! needs no node, is in [`storage`], `odgm bench events` in [`events`].
 //!
 //! In the same run and in turn: the disk's fdatasync, a bare zenoh query that comes back from as many
 //! processes over as many sessions, puts, gets. Three nodes of its own, unless told which to measure.
@@ -7,6 +7,7 @@
 mod cluster;
 mod disk;
 pub(crate) mod echo;
+pub(crate) mod events;
 mod load;
 mod report;
 pub(crate) mod storage;
@@ -19,7 +20,7 @@ use crate::output::{self, Failure, Format};
 use disk::SyncedFile;
 use load::{Load, Measured};
 use report::Report;
-use target::Target;
+use target::{Shape, Target};
 
 /// One of the nodes or echo servers that are started.
 const NODES: usize = 3;
@@ -58,14 +59,22 @@ pub(crate) async fn kv(common: &Common, options: BenchKv) -> Result<(), Failure>
     let dir = own_dir(&options.dir)?;
     let echo_servers = cluster::Cluster::echo(NODES, dir.path()).await?;
     let nodes = match options.nodes.as_slice() {
-        [] => Some(cluster::Cluster::nodes(NODES, dir.path(), options.partitions)?),
+        [] => {
+            let bench = format!("{{name: bench, partitions: {}, replicas: {NODES}}}", options.partitions);
+            Some(cluster::Cluster::nodes(NODES, dir.path(), &bench)?)
+        }
         _ => None,
     };
     let (endpoints, collection) = match &nodes {
         Some(nodes) => (nodes.endpoints(), "bench"),
         None => (options.nodes.clone(), options.collection.as_str()),
     };
-    let target = Target::connect(common, &options, &endpoints, &echo_servers.endpoints(), collection).await?;
+    let shape = Shape {
+        sessions: options.sessions.min(options.clients.iter().copied().max().unwrap_or(1)),
+        objects: options.objects,
+        size: options.size,
+    };
+    let target = Target::connect(common, shape, &endpoints, &echo_servers.endpoints(), collection).await?;
     let measured = async {
         if let Some(nodes) = &nodes {
             target.await_served(nodes).await?;

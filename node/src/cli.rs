@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Bench, Command, Config, Snapshot};
-pub use arguments::{BenchKv, BenchStorage, Cli, Common};
+pub use arguments::{BenchEvents, BenchKv, BenchStorage, Cli, Common, EventsPart};
 
 use crate::bench;
 use crate::output::{self, Failure};
@@ -40,8 +40,10 @@ fn run(cli: Cli) -> u8 {
     };
     telemetry::log_to_stderr(program, log_format);
     // Who answers others needs zenoh's threads, which it takes from a variable: the program is run anew.
-    let serves =
-        matches!(&cli.command, Command::Start(_) | Command::Bench(Bench::Kv(_) | Bench::EchoServer { .. }));
+    let serves = matches!(
+        &cli.command,
+        Command::Start(_) | Command::Bench(Bench::Kv(_) | Bench::Events(_) | Bench::EchoServer { .. })
+    );
     if serves && let Err(error) = odgm_transport::zenoh::prepare_runtime() {
         tracing::warn!(%error, "zenoh runs with its default threads");
     }
@@ -122,7 +124,7 @@ async fn measure(common: &Common, bench: Bench) -> Result<(), Failure> {
     match bench {
         Bench::Kv(kv) => bench::kv(common, kv).await,
         Bench::EchoServer { listen, peers, key } => bench::echo::serve(&listen, peers, &key).await,
-        Bench::Events(_) => Err(Failure::Unsupported("odgm bench events")),
+        Bench::Events(events) => bench::events::run(common, events).await,
         Bench::Storage(storage) => bench::storage::run(common, storage).await,
         Bench::Snapshot(_) => Err(Failure::Unsupported("odgm bench snapshot")),
     }

@@ -5,6 +5,9 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+/// What a record before raw bytes takes at most, as a rule.
+const HEADER_BYTES: usize = 128;
+
 fn config() -> bincode::config::Configuration {
     bincode::config::standard().with_little_endian().with_variable_int_encoding()
 }
@@ -19,6 +22,15 @@ pub fn encode_versioned<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
     let mut bytes = vec![version];
     bincode::serde::encode_into_std_write(value, &mut bytes, config())
         .expect("records are plain data: encoding them cannot fail");
+    bytes
+}
+
+/// Encodes a record behind a version byte, with raw bytes behind it.
+pub fn encode_versioned_before<T: Serialize>(version: u8, value: &T, tail: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + tail.len());
+    bytes.push(version);
+    encode_into(value, &mut bytes);
+    bytes.extend_from_slice(tail);
     bytes
 }
 

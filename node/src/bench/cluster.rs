@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::bench::echo;
 use crate::output::Failure;
 
+/// In which Linux counts the time of processes for users.
+const TICK: Duration = Duration::from_millis(10);
+
 /// Child processes with the endpoints where clients reach them. Killed when dropped.
 pub(super) struct Cluster {
     children: Mutex<Vec<Child>>,
@@ -38,8 +41,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Nodes that found a cluster with the collection `bench`.
-    pub(super) fn nodes(count: usize, dir: &Path, partitions: u32) -> Result<Self, Failure> {
+    /// Nodes `bench-0`, `bench-1` … that found a cluster with these collections, in YAML.
+    pub(super) fn nodes(count: usize, dir: &Path, collections: &str) -> Result<Self, Failure> {
         let ports = free_ports(count * 3)?;
         let (clients, rest) = ports.split_at(count);
         let (members, http) = rest.split_at(count);
@@ -64,7 +67,7 @@ impl Cluster {
                 format!("zenoh.listen={}", endpoint(clients[n])),
                 format!("zenoh.connect={}", others(clients)),
                 format!("http.listen=127.0.0.1:{}", http[n]),
-                format!("collections=[{{name: bench, partitions: {partitions}, replicas: {count}}}]"),
+                format!("collections=[{collections}]"),
             ];
             let mut arguments = vec!["start".to_owned()];
             arguments.extend(settings.into_iter().map(|setting| format!("--set={setting}")));
@@ -95,6 +98,26 @@ impl Cluster {
         self.children().push(child);
         self.logs.push(log.to_owned());
         Ok(())
+    }
+
+    /// SIGKILL to one; returns when it is gone.
+    pub(super) fn kill(&self, n: usize) -> Result<(), Failure> {
+        let mut children = self.children();
+        let failed = |error: &dyn std::fmt::Display| Failure::Refused(format!("killing a node: {error}"));
+        let child = children.get_mut(n).ok_or_else(|| failed(&"there is none"))?;
+        child.kill().and_then(|()| child.wait()).map(drop).map_err(|error| failed(&error))
+    }
+
+    /// What the processes have taken of the processors.
+    pub(super) fn processor_time(&self) -> Duration {
+        let of = |child: &Child| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+            // Behind the name, which may contain spaces: user and system time are the 12th and 13th.
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+            let ticks = fields.split_whitespace().skip(11).take(2);
+            ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>()
+        };
+        TICK * u32::try_from(self.children().iter().map(of).sum::<u64>()).unwrap_or(u32::MAX)
     }
 
     /// Whether all still run.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::Operation;
 use super::target::Target;
@@ -34,7 +35,7 @@ impl Measured {
         self.latencies.saturating_record(nanos.max(1));
     }
 
-    fn fail(&mut self, error: String) {
+    pub(super) fn fail(&mut self, error: String) {
         self.errors += 1;
         self.first_error.get_or_insert(error);
     }
@@ -44,7 +45,7 @@ impl Measured {
     }
 
     /// Counts what another client measured at the same time.
-    fn beside(&mut self, other: Measured) {
+    pub(super) fn beside(&mut self, other: Measured) {
         self.latencies += &other.latencies;
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
@@ -54,6 +55,11 @@ impl Measured {
     pub(super) fn add(&mut self, round: &Measured) {
         self.beside(round.clone());
         self.elapsed += round.elapsed;
+    }
+
+    /// How many answers came.
+    pub(super) fn count(&self) -> u64 {
+        self.latencies.len()
     }
 
     /// Answers per second.
@@ -89,12 +95,17 @@ pub(super) struct Load {
 impl Load {
     /// Runs all clients to the end.
     pub(super) async fn run(&self, target: &Target) -> Measured {
+        self.run_until(target, &CancellationToken::new()).await
+    }
+
+    /// Runs all clients to the end, or until told to stop.
+    pub(super) async fn run_until(&self, target: &Target, stop: &CancellationToken) -> Measured {
         let target = target.shared();
         let start = Instant::now();
         let end = start + self.duration;
         let mut clients = JoinSet::new();
         for client in 0..self.clients {
-            let target = Arc::clone(&target);
+            let (target, stop) = (Arc::clone(&target), stop.clone());
             let operation = self.operation;
             let due = self.rate.map(|rate| Due { rate, client, clients: self.clients });
             clients.spawn(async move {
@@ -105,7 +116,7 @@ impl Load {
                         None => Instant::now(),
                         Some(due) => start + due.at(turn),
                     };
-                    if begun >= end {
+                    if begun >= end || stop.is_cancelled() {
                         break;
                     }
                     // A sleep until now would last until the next tick of tokio's timer, a millisecond.

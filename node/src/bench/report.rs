@@ -47,6 +47,12 @@ impl Row {
         }
     }
 
+    /// What failed, if anything did.
+    pub(super) fn errors(self, measured: &Measured) -> Self {
+        let errors = (measured.errors > 0).then_some(measured.errors);
+        Row { errors, first_error: measured.first_error.clone(), ..self }
+    }
+
     /// More is better, and this is asked.
     pub(super) fn at_least(self, target: f64) -> Self {
         Row { target: Some(target), met: Some(self.value >= target), ..self }
@@ -94,11 +100,7 @@ impl Report {
     }
 
     fn rate(&mut self, name: String, measured: &Measured) {
-        self.rows.push(Row {
-            errors: (measured.errors > 0).then_some(measured.errors),
-            first_error: measured.first_error.clone(),
-            ..Row::new(name, measured.rate(), "op/s").latencies(measured)
-        });
+        self.rows.push(Row::new(name, measured.rate(), "op/s").latencies(measured).errors(measured));
     }
 
     /// Puts and gets against the echo of the same number of clients.

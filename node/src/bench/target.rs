@@ -13,11 +13,21 @@ use tokio::task::JoinSet;
 
 use super::cluster::Cluster;
 use super::{Operation, echo};
-use crate::cli::{BenchKv, Common};
+use crate::cli::Common;
 use crate::output::Failure;
 
 /// How long the own nodes may take until they serve.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(180);
+
+/// How much is sent over how many sessions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) sessions: usize,
+    /// Objects that are written and read.
+    pub(super) objects: usize,
+    /// Bytes of a value.
+    pub(super) size: usize,
+}
 
 /// Sessions and what is sent over them.
 pub(super) struct Target {
@@ -38,20 +48,20 @@ pub(super) struct Shared {
 impl Target {
     pub(super) async fn connect(
         common: &Common,
-        options: &BenchKv,
+        shape: Shape,
         nodes: &[String],
         echo_servers: &[String],
         collection: &str,
     ) -> Result<Self, Failure> {
         let usage = |error: odgm_shard::object::id::NameError| Failure::Usage(error.to_string());
         let collection = CollectionName::parse(collection).map_err(usage)?;
-        let keys: Result<Vec<_>, _> = (0..options.objects)
+        let keys: Result<Vec<_>, _> = (0..shape.objects)
             .map(|n| ObjectId::parse(&format!("object-{n}")).map(|object| ObjectKey { object, entry: None }))
             .collect();
         let client =
             ClientOptions { deadline: Duration::from_secs(30), ..ClientOptions::under(&common.root)? };
         let (mut sessions, mut grid, mut echo) = (Vec::new(), Vec::new(), Vec::<Arc<ZenohSession>>::new());
-        for n in 0..options.sessions.min(options.clients.iter().copied().max().unwrap_or(1)) {
+        for n in 0..shape.sessions {
             let session = open(nodes, n).await?;
             grid.push(GridClient::new(session.clone(), client.clone()));
             sessions.push(session);
@@ -65,7 +75,7 @@ impl Target {
             echo_servers: echo_servers.len(),
             collection,
             keys: keys.map_err(usage)?,
-            value: Bytes::from(vec![b'v'; options.size]),
+            value: Bytes::from(vec![b'v'; shape.size]),
         };
         Ok(Target { shared: Arc::new(shared), sessions })
     }
@@ -74,10 +84,25 @@ impl Target {
         self.shared.clone()
     }
 
+    /// A session to the grid.
+    pub(super) fn session(&self, n: usize) -> Arc<dyn Session> {
+        self.shared.grid[n % self.shared.grid.len()].session().clone()
+    }
+
+    /// One of its clients.
+    pub(super) fn client(&self) -> &GridClient {
+        &self.shared.grid[0]
+    }
+
+    /// The collection that is written and read.
+    pub(super) fn collection(&self) -> &CollectionName {
+        &self.shared.collection
+    }
+
     /// Waits until every partition has a server.
     pub(super) async fn await_served(&self, nodes: &Cluster) -> Result<(), Failure> {
         let deadline = tokio::time::Instant::now() + START;
-        let client = &self.shared.grid[0];
+        let client = self.client();
         loop {
             nodes.check()?;
             let asked =
@@ -175,7 +200,7 @@ fn pick(client: u64, turn: u64, keys: usize) -> usize {
 }
 
 /// A session that prefers the n-th endpoint and may fall back to the others.
-async fn open(endpoints: &[String], n: usize) -> Result<Arc<ZenohSession>, Failure> {
+pub(super) async fn open(endpoints: &[String], n: usize) -> Result<Arc<ZenohSession>, Failure> {
     let mut endpoints = endpoints.to_vec();
     let first = n % endpoints.len().max(1);
     endpoints.rotate_left(first);

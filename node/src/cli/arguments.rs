@@ -20,7 +20,7 @@ use crate::telemetry::LogFormat;
 
 pub(super) use administration::{Cluster, Collection, Node, Shard, Snapshot};
 pub(super) use bench::Bench;
-pub use bench::{BenchKv, BenchStorage};
+pub use bench::{BenchEvents, BenchKv, BenchStorage, EventsPart};
 use keys::collection;
 pub(super) use keys::{KeyArgument, PatternArgument, ShardArgument};
 pub(super) use objects::{Consistency, Delete, Get, Increment, List, Put, Touch, Txn, Watch};

@@ -1,4 +1,4 @@
-//! `odgm bench storage` from the outside: what it prints, not how fast it is.
+//! `odgm bench storage` and `odgm bench events` from the outside: what they print, not how fast it is.
 
 use serde_json::Value;
 
@@ -76,4 +76,35 @@ fn bench_storage_refuses_a_directory_that_is_not_there() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(stderr(&output).contains("/nowhere/at/all"), "{output:?}");
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn bench_events_finds_every_change_at_every_subscriber_through_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut arguments = vec!["bench", "events", "--json", "--kill", "--dir", dir.path().to_str().unwrap()];
+    let small =
+        "--sessions 3 --subscribers 2 --changes 400 --behind 1500 --clients 4 --rounds 1 --duration 200ms";
+    arguments.extend(small.split(' '));
+    let output = odgm(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+    let printed: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let rows = printed["rows"].as_array().unwrap();
+    let row = |name: &str| {
+        let found = rows.iter().find(|row| row["name"].as_str().unwrap().starts_with(name));
+        found.unwrap_or_else(|| panic!("no row {name:?} in {rows:#?}"))
+    };
+    assert_eq!(row("subscribers with all changes")["value"], 6.0);
+    for name in
+        ["changes put", "deliveries", "puts with history", "puts beside a catch-up", "catch-up of 1500"]
+    {
+        assert!(row(name)["value"].as_f64().unwrap() > 0.0, "{}", row(name));
+        assert!(row(name)["errors"].is_null(), "{}", row(name));
+    }
+    for name in
+        ["puts with/without history", "catch-up/stream, both beside puts", "puts beside a catch-up/alone"]
+    {
+        assert!(row(name)["target"].is_f64() && row(name)["met"].is_boolean(), "{}", row(name));
+    }
 }

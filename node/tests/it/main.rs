@@ -15,6 +15,7 @@ mod copies;
 mod cut;
 mod divergent;
 mod doctor;
+mod events;
 mod freeze;
 mod input;
 mod kill;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use odgm_transport::session::Call;
+use odgm_transport::session::{Call, Replies};
 
 use super::{
     ClientError, Consistency, Event, Found, GridClient, Lister, Result, Selected, Watch, invalid, wire,
@@ -51,6 +51,8 @@ pub struct Resumed<'a> {
     behind: BTreeSet<Partition>,
     listing: Option<(Partition, Lister<'a>)>,
     ready: VecDeque<(Seen, Event)>,
+    /// The page behind those that are ready, asked already: it comes while they are taken.
+    ahead: Option<(Partition, Place, Replies)>,
 }
 
 impl GridClient {
@@ -82,6 +84,7 @@ impl GridClient {
             behind: partitions.into_iter().collect(),
             listing: None,
             ready: VecDeque::new(),
+            ahead: None,
         })
     }
 }
@@ -144,21 +147,23 @@ impl Resumed<'_> {
 
     async fn replay(&mut self, partition: Partition) -> Result<()> {
         let place = self.places[&partition].clone();
-        let from = place.next.to_string();
-        let limit = PAGE.to_string();
-        let mut given = vec![("from", from.as_str()), ("limit", limit.as_str()), ("end", "1")];
-        given.extend(place.incarnation.as_deref().map(|incarnation| ("incarnation", incarnation)));
-        let keys = &self.client.options.keys;
-        let key = keys.matching(Plane::Event, &self.collection, partition, &self.pattern).map_err(invalid)?;
-        match self.ask(self.client.call(key, &given)).await {
+        let asked = self.ahead.take().filter(|(of, from, _)| *of == partition && *from == place);
+        let call = self.page(partition, &place)?;
+        match self.ask(call, asked.map(|(_, _, replies)| replies)).await {
             Ok((events, end)) => {
                 let whole = events.len() < PAGE;
                 self.ready.extend(events.into_iter().map(|event| (Seen::Replayed, event)));
                 let next = end.next.as_deref().and_then(|next| next.parse().ok()).unwrap_or(place.next);
-                self.places.insert(partition, Place { next, incarnation: Some(end.incarnation) });
+                let place = Place { next, incarnation: Some(end.incarnation) };
                 if whole {
                     self.behind.remove(&partition);
+                } else {
+                    // What fails here is asked again when it is due.
+                    let replies = self.page(partition, &place).ok();
+                    let replies = replies.and_then(|call| self.client.session.call(call).ok());
+                    self.ahead = replies.map(|replies| (partition, place.clone(), replies));
                 }
+                self.places.insert(partition, place);
                 Ok(())
             }
             Err(ClientError::Refused(refused)) if refused.code == Code::Compacted => {
@@ -179,6 +184,18 @@ impl Resumed<'_> {
         }
     }
 
+    /// Asks for the page that begins at a place.
+    fn page(&self, partition: Partition, place: &Place) -> Result<Call> {
+        let (from, limit) = (place.next.to_string(), PAGE.to_string());
+        let mut given = vec![("from", from.as_str()), ("limit", limit.as_str()), ("end", "1")];
+        given.extend(place.incarnation.as_deref().map(|incarnation| ("incarnation", incarnation)));
+        let keys = &self.client.options.keys;
+        let key = keys.matching(Plane::Event, &self.collection, partition, &self.pattern).map_err(invalid)?;
+        let call = self.client.call(key, &given);
+        // A page may take as long as there is: only silence is worth another attempt.
+        Ok(Call { timeout: self.client.options.deadline, ..call })
+    }
+
     /// Takes a page of the list; what changed since its first page is replayed from there.
     fn listed(&mut self, page: super::Page, partition: Partition) {
         if self.places[&partition].incarnation.is_none() {
@@ -190,8 +207,8 @@ impl Resumed<'_> {
         self.ready.extend(page.objects.into_iter().map(|listed| (Seen::Listed, event(listed))));
     }
 
-    /// Asks until a replay comes whole.
-    async fn ask(&self, call: Call) -> Result<(Vec<Event>, End)> {
+    /// Asks until a replay comes whole; `asked` are the answers to a first attempt.
+    async fn ask(&self, call: Call, mut asked: Option<Replies>) -> Result<(Vec<Event>, End)> {
         let start = Instant::now();
         let deadline = self.client.options.deadline;
         let mut last: Option<Refusal> = None;
@@ -200,8 +217,11 @@ impl Resumed<'_> {
             if left.is_zero() {
                 return Err(ClientError::Unknown { waited: start.elapsed(), last, rid: None });
             }
-            let mut replies = self.client.session.call(Call { timeout: left, ..call.clone() })?;
-            let mut events = Vec::new();
+            let mut replies = match asked.take() {
+                Some(asked) => asked,
+                None => self.client.session.call(Call { timeout: left, ..call.clone() })?,
+            };
+            let mut events = Vec::with_capacity(PAGE);
             while let Some(reply) = replies.next().await {
                 match decode(reply) {
                     Answer::Sample(sample) => {

@@ -192,9 +192,7 @@ pub(crate) fn encode_stored(stored: &Stored) -> Bytes {
 
 /// A record with a payload behind it, raw, so that it is never copied when read.
 pub(crate) fn encode_with_payload<T: Serialize>(header: &T, payload: &[u8]) -> Bytes {
-    let mut bytes = codec::encode_versioned(VERSION, header);
-    bytes.extend_from_slice(payload);
-    bytes.into()
+    codec::encode_versioned_before(VERSION, header, payload).into()
 }
 
 pub(crate) fn decode_with_payload<T: serde::de::DeserializeOwned>(

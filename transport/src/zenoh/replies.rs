@@ -124,7 +124,7 @@ impl ReplyPool {
                 }
                 if let Some(reply) = job.reply {
                     // Counted; there is nobody left to tell.
-                    let _ = self.send(&job.query, reply);
+                    let _ = self.send(&job.query, reply, true);
                 }
                 drop((job.query, job.held));
                 queue = self.lock();
@@ -176,8 +176,9 @@ impl ReplyPool {
         }
     }
 
-    fn send(&self, query: &zenoh::query::Query, reply: Reply) -> Result<()> {
-        let sent = send(query, reply, Arc::strong_count(&self.queries) <= ALONE);
+    /// `prompt`: sent at once, when no other query is under way.
+    fn send(&self, query: &zenoh::query::Query, reply: Reply, prompt: bool) -> Result<()> {
+        let sent = send(query, reply, prompt && Arc::strong_count(&self.queries) <= ALONE);
         match &sent {
             Ok(()) => self.sent.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
@@ -272,8 +273,9 @@ impl Responder for ZenohResponder {
 
     fn send(&self, reply: Reply) -> Result<()> {
         let (query, _) = self.query.as_ref().ok_or_else(|| Error::Session("the query has ended".into()))?;
-        self.streamed.store(true, Ordering::Relaxed);
-        self.pool.send(query, reply)
+        // The first goes at once, in case it stays the only one; those after it have company to be batched with.
+        let first = !self.streamed.swap(true, Ordering::Relaxed);
+        self.pool.send(query, reply, first)
     }
 }
 

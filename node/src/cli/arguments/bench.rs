@@ -19,8 +19,8 @@ pub struct Later {
 pub enum Bench {
     /// Puts and linearizable gets, beside the disk's fdatasync and a bare zenoh query.
     Kv(BenchKv),
-    /// Events.
-    Events(Later),
+    /// Events: subscribers through a change of leader, catching up, and what the history costs.
+    Events(BenchEvents),
     /// The storage layers, beside the disk's fdatasync, sequential write and read.
     Storage(BenchStorage),
     /// Snapshots.
@@ -75,6 +75,58 @@ pub struct BenchKv {
     #[arg(long, default_value = "default")]
     pub collection: String,
     /// Where the own nodes keep their data for the time being.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of `odgm bench events`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EventsPart {
+    /// Puts into a collection with history beside puts into one without.
+    History,
+    /// A watcher that is behind catches up.
+    Behind,
+    /// Every subscriber gets every change, once and in order, while the leader changes.
+    Fanout,
+}
+
+/// `odgm bench events`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchEvents {
+    /// What is measured.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "history,behind,fanout")]
+    pub parts: Vec<EventsPart>,
+    /// Client sessions that subscribe.
+    #[arg(long, default_value_t = 4)]
+    pub sessions: usize,
+    /// Subscribers of each session.
+    #[arg(long, default_value_t = 5)]
+    pub subscribers: usize,
+    /// Changes that all of them must see.
+    #[arg(long, default_value_t = 20_000)]
+    pub changes: u64,
+    /// Kill the leader in the middle instead of moving its leadership.
+    #[arg(long)]
+    pub kill: bool,
+    /// How many changes the watcher that catches up is behind.
+    #[arg(long, default_value_t = 100_000)]
+    pub behind: u64,
+    /// Clients that put meanwhile.
+    #[arg(long, default_value_t = 64)]
+    pub clients: usize,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+    /// How long puts are measured alone.
+    #[arg(long, default_value = "3s", value_parser = period)]
+    pub duration: Duration,
+    /// How often catching up and the cost of the history are measured, in turn with what they are compared to.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Where the nodes keep their data for the time being.
     #[arg(long, default_value = ".")]
     pub dir: PathBuf,
     /// Print JSON.
