@@ -114,9 +114,9 @@ impl Processes {
             Process { child: None, arguments, clients, cluster, http, log }
         };
         // Cargo names it to the tests alone.
-        let built = || option_env!("CARGO_BIN_EXE_odgm").unwrap_or("odgm").into();
-        let chosen = || std::env::var_os("ODGM").map_or_else(built, PathBuf::from);
-        let program = setup.program.clone().unwrap_or_else(chosen);
+        let built = option_env!("CARGO_BIN_EXE_odgm").map(PathBuf::from);
+        let chosen = std::env::var_os("ODGM").map(PathBuf::from).or(built);
+        let program = setup.program.clone().or(chosen).expect("a program, where cargo built none");
         Processes { nodes: (0..count).map(node).collect(), program, dir, own }
     }
 
