@@ -30,6 +30,7 @@ pub(crate) async fn run(data: &Path, ports: [[u16; 2]; 3], out: &mut dyn Write) 
         partitions: 1,
         events: Default::default(),
         indexes: Vec::new(),
+        tombstones: None,
         limits: Default::default(),
     };
     let mut nodes = Vec::new();

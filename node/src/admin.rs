@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odgm_shard::cluster::collection::CollectionUpdate;
-use odgm_shard::cluster::transaction::{self, Refused};
+use odgm_shard::cluster::transaction;
 use odgm_shard::cluster::{ClusterMap, CollectionSpec};
 use odgm_shard::object::{CollectionName, NodeId};
 use odgm_shard::protocol::{Code, Refusal};
@@ -20,14 +20,15 @@ use uuid::Uuid;
 
 use crate::founding::introductions;
 use crate::node::Core;
+use crate::once::{self, Changed, Once};
 use crate::request::{AdminRequest, respond};
-use crate::system::{ChangeError, SystemShard};
+use crate::system::SystemShard;
 use crate::{meta, request};
 
 /// Requests that wait; more are refused as busy.
 const QUEUE: usize = 64;
 /// How long a replacement waits for the new node to answer.
-const REPLACEMENT: Duration = Duration::from_secs(5);
+const REPLACEMENT: Duration = Duration::from_secs(3);
 
 /// Declares the keys while this node serves the system shard, and answers; until the node stops.
 pub(crate) async fn serve(core: Arc<Core>) {
@@ -82,12 +83,17 @@ async fn answer(core: &Arc<Core>, system: &SystemShard, query: &Query) -> Result
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     system.raft.read_barrier().await?;
     match (path.as_slice(), request.op.as_deref()) {
-        (["collections"], None) => Ok(list_collections(core, &ClusterMap::read(&system.raft.view())?)),
+        (["collections"], None | Some("list")) => {
+            Ok(list_collections(core, &ClusterMap::read(&system.raft.view())?))
+        }
         (["collections", name], None) => describe(core, system, name),
         (["collections", name], Some("create")) => create(core, system, name, &request).await,
-        (["collections", name], Some("delete")) => delete(system, name).await,
+        (["collections", name], Some("delete")) => delete(core, system, name, &request).await,
         (["collections", name], Some("update")) => update(core, system, name, &request).await,
-        (["nodes"], None) => Ok(list_nodes(core, &ClusterMap::read(&system.raft.view())?).await),
+        (["nodes"], None | Some("list")) => {
+            Ok(list_nodes(core, &ClusterMap::read(&system.raft.view())?).await)
+        }
+        (["nodes", name], None) => describe_node(core, system, name).await,
         (["nodes", name], Some("replace")) => replace(core, system, name, &request).await,
         (["nodes", _], Some(op @ ("drain" | "undrain" | "remove"))) => {
             Err(Refusal::new(Code::Unsupported, format!("op={op} is not supported yet")))
@@ -96,7 +102,7 @@ async fn answer(core: &Arc<Core>, system: &SystemShard, query: &Query) -> Result
         (["nodes", _], op) => {
             Err(request::unknown_op(op.unwrap_or_default(), "drain, undrain, remove or replace"))
         }
-        (["collections" | "nodes"], Some(op)) => Err(request::unknown_op(op, "none: it lists")),
+        (["collections" | "nodes"], Some(op)) => Err(request::unknown_op(op, "list")),
         _ => {
             Err(Refusal::new(Code::InvalidKey, "allowed are @admin/collections[/NAME], @admin/nodes[/NAME]"))
         }
@@ -118,6 +124,9 @@ fn summary(
     described["replicas"] = json!(collection.spec.replicas);
     described["events"] = json!(collection.spec.events);
     described["indexes"] = json!(collection.spec.indexes);
+    if let Some(tombstones) = collection.spec.tombstones() {
+        described["tombstones"] = json!(tombstones);
+    }
     described
 }
 
@@ -136,28 +145,35 @@ async fn create(
     request: &AdminRequest,
 ) -> Result<Value, Refusal> {
     let spec: CollectionSpec = request.body_named(name)?;
-    let incarnation = request.rid_uuid().unwrap_or_else(Uuid::new_v4);
+    let incarnation = Uuid::new_v4();
     let per_node = core.config.limits.replicas_per_node as usize;
-    let created = system
-        .change(|map| {
-            let operation = transaction::create_collection(map, &spec, *incarnation.as_bytes(), per_node)?;
-            Ok((operation, ()))
-        })
-        .await;
-    match created {
-        Ok(()) => {}
-        // The same request again: a repeat of a rid gets the first answer.
-        Err(ChangeError::Refused(Refused::Exists(_))) if made_by(system, name, incarnation)? => {}
-        Err(error) => return Err(refusal(error)),
-    }
+    let once = Once::of(request, core.config.limits.rid_window.duration())?;
+    let created = once::change(system, once.as_ref(), |map| {
+        let operation = transaction::create_collection(map, &spec, *incarnation.as_bytes(), per_node)?;
+        Ok((operation, described(&spec, &incarnation.simple().to_string())))
+    });
+    let created = created.await?;
     await_served(core, system, name).await;
-    describe(core, system, name)
+    present(core, system, name, created)
 }
 
-fn made_by(system: &SystemShard, name: &str, incarnation: Uuid) -> Result<bool, Refusal> {
-    let map = ClusterMap::read(&system.raft.view())?;
-    let made = map.collections.iter().find(|(known, _)| known.as_str() == name);
-    Ok(made.is_some_and(|(_, collection)| collection.record.incarnation_bytes() == *incarnation.as_bytes()))
+/// What is remembered of a collection's creation or change, to be answered when it is gone.
+fn described(spec: &CollectionSpec, incarnation: &str) -> Value {
+    let mut described = json!(spec);
+    described["collection"] = json!(spec.name);
+    described["hash"] = json!("crc32");
+    described["incarnation"] = json!(incarnation);
+    described
+}
+
+/// A collection with its shards as they are now; what was answered first when it lives no more.
+fn present(core: &Core, system: &SystemShard, name: &str, changed: Changed) -> Result<Value, Refusal> {
+    match (describe(core, system, name), changed) {
+        (Ok(now), Changed::Now(_)) => Ok(now),
+        (Ok(now), Changed::Before(first)) if now["incarnation"] == first["incarnation"] => Ok(now),
+        (_, Changed::Before(first)) => Ok(first),
+        (Err(refused), Changed::Now(_)) => Err(refused),
+    }
 }
 
 /// Gives the new shards a moment to elect: a client that creates and writes should not have to retry.
@@ -184,19 +200,39 @@ async fn update(
     name: &str,
     request: &AdminRequest,
 ) -> Result<Value, Refusal> {
-    let parsed = CollectionName::parse(name)
-        .map_err(|error| Refusal::new(Code::InvalidParameter, error.to_string()))?;
+    let parsed = collection_name(name)?;
     let update: CollectionUpdate = request.body_named(name)?;
-    let change = |map: &ClusterMap| Ok((transaction::update_collection(map, &parsed, update.clone())?, ()));
-    system.change(change).await.map_err(refusal)?;
-    describe(core, system, name)
+    let once = Once::of(request, core.config.limits.rid_window.duration())?;
+    let changed = once::change(system, once.as_ref(), |map| {
+        let operation = transaction::update_collection(map, &parsed, update.clone())?;
+        let first = map.collections.get(&parsed).and_then(|collection| {
+            let after = update.clone().apply(&collection.record.spec).ok()?;
+            Some(described(&after, &collection.record.incarnation))
+        });
+        Ok((operation, first.unwrap_or_default()))
+    });
+    let changed = changed.await?;
+    present(core, system, name, changed)
 }
 
-async fn delete(system: &SystemShard, name: &str) -> Result<Value, Refusal> {
-    let parsed = CollectionName::parse(name)
-        .map_err(|error| Refusal::new(Code::InvalidParameter, error.to_string()))?;
-    system.change(|map| Ok((transaction::delete_collection(map, &parsed)?, ()))).await.map_err(refusal)?;
-    Ok(json!({"deleted": name}))
+async fn delete(
+    core: &Core,
+    system: &SystemShard,
+    name: &str,
+    request: &AdminRequest,
+) -> Result<Value, Refusal> {
+    let parsed = collection_name(name)?;
+    let once = Once::of(request, core.config.limits.rid_window.duration())?;
+    let deleted = once::change(system, once.as_ref(), |map| {
+        Ok((transaction::delete_collection(map, &parsed)?, json!({"deleted": name})))
+    });
+    match deleted.await? {
+        Changed::Now(answer) | Changed::Before(answer) => Ok(answer),
+    }
+}
+
+fn collection_name(name: &str) -> Result<CollectionName, Refusal> {
+    CollectionName::parse(name).map_err(|error| Refusal::new(Code::InvalidParameter, error.to_string()))
 }
 
 async fn list_nodes(core: &Core, map: &ClusterMap) -> Value {
@@ -223,12 +259,30 @@ async fn list_nodes(core: &Core, map: &ClusterMap) -> Value {
     Value::Array(nodes)
 }
 
+async fn describe_node(core: &Core, system: &SystemShard, name: &str) -> Result<Value, Refusal> {
+    let nodes = list_nodes(core, &ClusterMap::read(&system.raft.view())?).await;
+    let found = nodes.as_array().into_iter().flatten().find(|node| node["name"] == name);
+    found.cloned().ok_or_else(|| no_node(name))
+}
+
+fn no_node(name: &str) -> Refusal {
+    Refusal::new(Code::NotFound, format!("node {name:?} not found"))
+}
+
 async fn replace(
     core: &Arc<Core>,
     system: &SystemShard,
     old: &str,
     request: &AdminRequest,
 ) -> Result<Value, Refusal> {
+    let once = Once::of(request, core.config.limits.rid_window.duration())?;
+    let map = ClusterMap::read(&system.raft.view())?;
+    if let Some(first) = once.as_ref().and_then(|once| once.first(&map)) {
+        return first;
+    }
+    if map.node_named(old).is_none() {
+        return Err(no_node(old));
+    }
     let with = request.parameter("with").unwrap_or(old);
     let chosen = |waiting: &BTreeMap<NodeId, (String, String)>| {
         let named = waiting.iter().find(|(_, (name, _))| name == with);
@@ -258,27 +312,11 @@ async fn replace(
         return Err(Refusal::new(Code::NotFound, message));
     };
     // The records come first; whoever serves the system shard then tells the new node, until it knows.
-    system
-        .change(|map| Ok((transaction::replace_node(map, old, new, &name, &zone)?.0, ())))
-        .await
-        .map_err(refusal)?;
-    Ok(json!({"replaced": old, "with": name, "id": new}))
-}
-
-fn refusal(error: ChangeError) -> Refusal {
-    match error {
-        ChangeError::Refused(refused) => {
-            let code = match refused {
-                Refused::Invalid(_) => Code::InvalidParameter,
-                Refused::Unsupported(_) => Code::Unsupported,
-                Refused::NoCollection(_) => Code::NoCollection,
-                Refused::NotFound(_) => Code::NotFound,
-                Refused::Exists(_) => Code::Exists,
-                Refused::Quota(_) => Code::Quota,
-                Refused::NotFounded => Code::Unavailable,
-            };
-            Refusal::new(code, refused.to_string())
-        }
-        ChangeError::Shard(error) => error.into(),
+    let replaced = once::change(system, once.as_ref(), |map| {
+        let (operation, _) = transaction::replace_node(map, old, new, &name, &zone)?;
+        Ok((operation, json!({"replaced": old, "with": name, "id": new})))
+    });
+    match replaced.await? {
+        Changed::Now(answer) | Changed::Before(answer) => Ok(answer),
     }
 }

@@ -68,6 +68,8 @@ fn differences(map: &ClusterMap, specs: &[CollectionSpec]) -> Vec<String> {
         differ("events.enabled", spec.events.enabled.to_string(), present.events.enabled.to_string());
         let retain = |spec: &CollectionSpec| serde_json::to_string(&spec.events.retain).unwrap_or_default();
         differ("events.retain", retain(spec), retain(present));
+        let kept = |spec: &CollectionSpec| spec.tombstones().unwrap_or_default().retain.to_string();
+        differ("tombstones.retain", kept(spec), kept(present));
     }
     found
 }

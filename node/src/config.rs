@@ -379,6 +379,7 @@ fn default_collection() -> CollectionSpec {
         replication: Replication::Raft,
         events: EventsSpec::default(),
         indexes: Vec::new(),
+        tombstones: None,
         limits: serde_json::Map::new(),
     }
 }

@@ -14,6 +14,7 @@ mod identity;
 mod messages;
 mod meta;
 pub mod node;
+mod once;
 pub mod output;
 mod presence;
 mod request;

@@ -52,9 +52,13 @@ impl AdminRequest {
         self.parameters.get(name).map(String::as_str)
     }
 
-    /// A UUID that is the same for each repeat of the request id.
-    pub(crate) fn rid_uuid(&self) -> Option<Uuid> {
-        self.parameter("rid").map(|rid| Uuid::new_v5(&Uuid::NAMESPACE_OID, rid.as_bytes()))
+    /// What is asked for, however often: all but the request id and the time to wait.
+    pub(crate) fn fingerprint(&self) -> String {
+        let parameters = self.parameters.iter().filter(|(name, _)| *name != "rid" && *name != "timeout");
+        let parameters: Vec<_> = parameters.collect();
+        let asked = (&self.path, &self.op, parameters, self.payload.as_deref().unwrap_or_default());
+        let text = serde_json::to_vec(&asked).unwrap_or_default();
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).simple().to_string()
     }
 
     /// The payload as JSON or YAML, with the name of the key when it gives none.
@@ -65,7 +69,10 @@ impl AdminRequest {
         let mut value: Value = if text.trim().is_empty() {
             Value::Object(serde_json::Map::new())
         } else {
-            serde_yaml::from_str(text)
+            // First as YAML's own value: that refuses a key given twice.
+            serde_yaml::from_str::<serde_yaml::Value>(text)
+                .map_err(|error| error.to_string())
+                .and_then(|yaml| serde_json::to_value(yaml).map_err(|error| error.to_string()))
                 .map_err(|error| refuse(format!("the payload is no JSON or YAML: {error}")))?
         };
         let Some(fields) = value.as_object_mut() else {

@@ -122,6 +122,9 @@ async fn transfer(core: &Core, running: &Running, to: Option<&str>) -> Result<Va
         .filter(|(replica, _)| *replica != raft.replica())
         .map(|(replica, node)| (replica, map.name_of(node)))
         .collect();
+    if let Some(to) = to.filter(|to| *to == core.config.node.name) {
+        return Ok(json!({"serving": to}));
+    }
     let target = others.iter().find(|(_, name)| to.is_none_or(|to| to == name));
     let Some((replica, name)) = target else {
         let names: Vec<&str> = others.iter().map(|(_, name)| name.as_str()).collect();

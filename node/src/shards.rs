@@ -1,14 +1,14 @@
 //! The data shards of this node: runs what the cluster's records want here, and no more.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use odgm_shard::cluster::{ClusterMap, ReplicaRecord, Replication, ShardRecord};
 use odgm_shard::object::{CollectionName, GroupId, NodeId, Partition, ReplicaId};
 use odgm_shard::replication::raft::RaftShard;
-use odgm_shard::replication::{Opened, Role, ShardState};
+use odgm_shard::replication::{Opened, ReplicaParts, Role, ShardState};
 use odgm_shard::runtime::TokioRuntime;
 use odgm_shard::shard::{EventManager, ObjectShard, ShardParts};
 use odgm_shard::state::Settings;
@@ -62,9 +62,15 @@ pub(crate) struct Shards {
     running: Mutex<BTreeMap<GroupId, Arc<Running>>>,
     /// Wanted here, and not running: with the reason.
     failing: Mutex<BTreeMap<GroupId, String>>,
+    /// On disk, and wanted by nobody: removed once nobody holds their layers.
+    left: Mutex<BTreeSet<(GroupId, ReplicaId)>>,
 }
 
 impl Shards {
+    fn left(&self) -> MutexGuard<'_, BTreeSet<(GroupId, ReplicaId)>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All running replicas.
     pub(crate) fn all(&self) -> Vec<(GroupId, Arc<Running>)> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,9 +100,13 @@ impl Shards {
 pub(crate) async fn follow(core: Arc<Core>) {
     let Some(system) = core.system() else { return };
     let mut map = system.map();
+    let mut disk_is_known = false;
     loop {
         let present = map.borrow_and_update().clone();
-        let complete = reconcile(&core, &present).await;
+        if !disk_is_known {
+            disk_is_known = find_left(&core, &present).await;
+        }
+        let complete = reconcile(&core, &present).await && disk_is_known;
         let pause = if complete { Duration::from_secs(3600) } else { AGAIN };
         tokio::select! {
             () = core.stop.cancelled() => return,
@@ -119,6 +129,7 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
                 incarnation: collection.incarnation.clone(),
                 incarnation_bytes: collection.incarnation_bytes(),
                 settings: collection.spec.settings(),
+                tombstones: collection.spec.tombstones().unwrap_or_default().retain.duration(),
                 record: *replica,
                 shard: shard.clone(),
             };
@@ -131,11 +142,18 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
             Some(wanting) => {
                 if let Some(mst) = &running.replica.mst {
                     mst.place(wanting.shard.replicas.clone());
+                    mst.remember(wanting.tombstones);
                 }
             }
-            None => complete &= leave(core, map, group, &running).await,
+            None => complete &= leave(core, map, group, running).await,
         }
     }
+    complete &= remove_left(core).await;
+    core.shards
+        .failing
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .retain(|group, _| wanted.contains_key(group));
     for (group, wanting) in wanted {
         if let Some(running) = core.shards.get(group) {
             running.settings.send_if_modified(|settings| {
@@ -143,6 +161,10 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
                 settings.clone_from(&wanting.settings);
                 differ
             });
+            continue;
+        }
+        // A group has one log on a node: the replica before this one takes it along.
+        if core.shards.left().iter().any(|(left, _)| *left == group) {
             continue;
         }
         match start(core, group, wanting).await {
@@ -161,24 +183,71 @@ async fn reconcile(core: &Arc<Core>, map: &ClusterMap) -> bool {
     complete
 }
 
-/// Stops and removes a replica that the records do not want here. One that its group still counts on
-/// stays until its group has let go of it; `false` then.
-async fn leave(core: &Arc<Core>, map: &ClusterMap, group: GroupId, running: &Arc<Running>) -> bool {
+/// Stops a replica that the records do not want here, and leaves it to be removed. One that its group still
+/// counts on stays until its group has let go of it; `false` then.
+async fn leave(core: &Core, map: &ClusterMap, group: GroupId, running: Arc<Running>) -> bool {
     if let Some((.., shard)) = map.shards().find(|(.., shard)| shard.group == group)
-        && !is_let_go(shard, running).await
+        && !is_let_go(shard, &running).await
     {
         return false;
     }
     core.shards.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
     running.close().await;
-    let (stores, replica) = (core.stores.clone(), running.record.replica);
-    let removed = tokio::task::spawn_blocking(move || stores.remove_replica(group, replica)).await;
-    match removed {
-        Ok(Ok(())) => tracing::info!(%group, %replica, "removed a replica that nobody wants"),
-        Ok(Err(error)) => tracing::error!(%group, error = format!("{error:#}"), "a replica can't be removed"),
-        Err(error) => tracing::error!(%group, %error, "removing a replica failed"),
-    }
+    core.shards.left().insert((group, running.record.replica));
     true
+}
+
+/// Removes what was left from log and disk; `false` when something of it must be tried again.
+async fn remove_left(core: &Core) -> bool {
+    let mut complete = true;
+    let left = core.shards.left().clone();
+    for (group, replica) in left {
+        let stores = core.stores.clone();
+        let removed = tokio::task::spawn_blocking(move || stores.remove_replica(group, replica)).await;
+        match removed {
+            Ok(Ok(true)) => {
+                tracing::info!(%group, %replica, "removed a replica that nobody wants");
+                core.shards.left().remove(&(group, replica));
+            }
+            // Whoever answers from it still has it for a moment.
+            Ok(Ok(false)) => complete = false,
+            Ok(Err(error)) => {
+                tracing::error!(%group, error = format!("{error:#}"), "a replica can't be removed");
+                complete = false;
+            }
+            Err(error) => {
+                tracing::error!(%group, %error, "removing a replica failed");
+                complete = false;
+            }
+        }
+    }
+    complete
+}
+
+/// Finds what an earlier run left: replicas of groups that were given once and are in no record any more. A
+/// group is never given twice, so none of them can be wanted again, however old these records are. `false`
+/// when the records are not known yet, or the disk did not answer.
+async fn find_left(core: &Core, map: &ClusterMap) -> bool {
+    let Some(counters) = &map.counters else { return false };
+    let wanted: BTreeSet<GroupId> = map.shards().map(|(.., shard)| shard.group).collect();
+    let given = GroupId(1)..GroupId(counters.record.next_group);
+    let stores = core.stores.clone();
+    match tokio::task::spawn_blocking(move || stores.replicas()).await {
+        Ok(Ok(replicas)) => {
+            let left =
+                replicas.into_iter().filter(|(group, _)| given.contains(group) && !wanted.contains(group));
+            core.shards.left().extend(left);
+            true
+        }
+        Ok(Err(error)) => {
+            tracing::error!(error = format!("{error:#}"), "the replicas on disk can't be listed");
+            false
+        }
+        Err(error) => {
+            tracing::error!(%error, "listing the replicas on disk failed");
+            false
+        }
+    }
 }
 
 /// Whether a replica's shard can do without it: a Raft group no longer counts on it, or the others have what a
@@ -209,6 +278,7 @@ struct Wanted {
     incarnation_bytes: [u8; 16],
     replication: Replication,
     settings: Settings,
+    tombstones: Duration,
     record: ReplicaRecord,
     shard: ShardRecord,
 }
@@ -233,6 +303,7 @@ async fn start(core: &Arc<Core>, group: GroupId, wanted: Wanted) -> anyhow::Resu
     let parts = tokio::task::spawn_blocking(move || stores.replica(group, replica, sink))
         .await
         .context("opening the layers")??;
+    let parts = ReplicaParts { tombstones: wanted.tombstones, ..parts };
     let opening = core.factory.open(wanted.replication, parts, wanted.shard.clone());
     let replica = opening.await.context("starting the replica")?;
     let settings = watch::Sender::new(wanted.settings.clone());

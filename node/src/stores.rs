@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use odgm_shard::cluster::tombstones::TombstonesSpec;
 use odgm_shard::object::{GroupId, ReplicaId};
 use odgm_shard::replication::raft::ReplicaData;
 use odgm_shard::replication::{ChangeSink, ReplicaParts};
@@ -96,13 +97,24 @@ impl Stores {
             },
             dir: shard.checkpoints().to_owned(),
             sink,
+            tombstones: TombstonesSpec::default().retain.duration(),
         })
     }
 
-    /// Removes everything of a replica that nobody wants any more. Waits for the disk.
-    pub(crate) fn remove_replica(&self, group: GroupId, replica: ReplicaId) -> anyhow::Result<()> {
-        let removed = self.storage.remove_shard(odgm_storage::log::GroupId(group.0), replica.0);
-        removed.with_context(|| format!("removing replica {replica} of group {group}"))
+    /// Removes everything of a replica that nobody wants any more; `false` while somebody has it open. Waits for
+    /// the disk.
+    pub(crate) fn remove_replica(&self, group: GroupId, replica: ReplicaId) -> anyhow::Result<bool> {
+        match self.storage.remove_shard(odgm_storage::log::GroupId(group.0), replica.0) {
+            Ok(()) => Ok(true),
+            Err(odgm_storage::Error::Locked { .. }) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("removing replica {replica} of group {group}")),
+        }
+    }
+
+    /// The replicas on disk, open or not. Waits for the disk.
+    pub(crate) fn replicas(&self) -> anyhow::Result<Vec<(GroupId, ReplicaId)>> {
+        let found = self.storage.replicas().context("listing the replicas on disk")?;
+        Ok(found.into_iter().map(|(group, replica)| (GroupId(group.0), ReplicaId(replica))).collect())
     }
 
     /// Looks at every layer. Waits for the disk.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use odgm_shard::cluster::ClusterMap;
+use odgm_shard::cluster::transaction::Refused;
 use odgm_shard::object::{GroupId, NodeId, ReplicaId};
 use odgm_shard::replication::raft::RaftShard;
 use odgm_shard::replication::{ChangeSink, Role, ShardFactory, ShardState};
@@ -103,12 +104,21 @@ impl SystemShard {
     /// What `compute` refuses; or that the system shard can't be written.
     pub(crate) async fn change<T>(
         &self,
-        compute: impl Fn(&ClusterMap) -> Result<(Operation, T), odgm_shard::cluster::transaction::Refused>,
+        compute: impl Fn(&ClusterMap) -> Result<(Operation, T), Refused>,
+    ) -> Result<T, ChangeError> {
+        self.change_if(|map| compute(map).map(|(operation, result)| (Some(operation), result))).await
+    }
+
+    /// As [`SystemShard::change`]; without a transaction nothing changes.
+    pub(crate) async fn change_if<T>(
+        &self,
+        compute: impl Fn(&ClusterMap) -> Result<(Option<Operation>, T), Refused>,
     ) -> Result<T, ChangeError> {
         for _ in 0..RETRIES {
             self.raft.read_barrier().await?;
             let map = ClusterMap::read(&self.raft.view())?;
             let (operation, result) = compute(&map)?;
+            let Some(operation) = operation else { return Ok(result) };
             let rid = Some(bytes::Bytes::copy_from_slice(Uuid::new_v4().as_bytes()));
             match self.raft.write(Command { rid, operation }).await? {
                 Outcome::Txn(done) if done.then => {
@@ -130,7 +140,7 @@ impl SystemShard {
 pub(crate) enum ChangeError {
     /// The request is refused; nothing changed.
     #[error(transparent)]
-    Refused(#[from] odgm_shard::cluster::transaction::Refused),
+    Refused(#[from] Refused),
     /// The system shard can't be written.
     #[error(transparent)]
     Shard(#[from] odgm_shard::Error),

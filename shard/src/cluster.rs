@@ -4,11 +4,13 @@
 //! records through [`map::ClusterMap`], changes them by the transactions of [`transaction`], and drives its
 //! shards towards them by [`membership`].
 
+pub mod answers;
 pub mod collection;
 pub mod map;
 pub mod membership;
 pub mod placement;
 pub mod records;
+pub mod tombstones;
 pub mod transaction;
 
 pub use collection::{CollectionSpec, Replication};

@@ -23,11 +23,13 @@ pub enum Bug {
     ReuseReplicaId,
     /// A tombstone is forgotten before every replica has seen it.
     ForgetTombstone,
+    /// A new leader does not publish what the last one may not have.
+    SkipUnpublishedTail,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 9] = [
+    pub const ALL: [Bug; 10] = [
         Bug::AcknowledgeBeforeFsync,
         Bug::VoteBeforeFsync,
         Bug::NoBootEmbargo,
@@ -37,6 +39,7 @@ impl Bug {
         Bug::IgnoreFailedFsync,
         Bug::ReuseReplicaId,
         Bug::ForgetTombstone,
+        Bug::SkipUnpublishedTail,
     ];
 
     /// Its name on a command line.
@@ -51,6 +54,7 @@ impl Bug {
             Bug::IgnoreFailedFsync => "ignore-failed-fsync",
             Bug::ReuseReplicaId => "reuse-replica-id",
             Bug::ForgetTombstone => "forget-tombstone",
+            Bug::SkipUnpublishedTail => "skip-unpublished-tail",
         }
     }
 

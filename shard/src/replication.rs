@@ -83,6 +83,18 @@ pub struct Offers {
     pub linearizable: bool,
     /// Numbers of each object that are the same on every replica: its first revision and its count of changes.
     pub object_numbers: bool,
+    /// Who does the upkeep.
+    pub kept_by: KeptBy,
+}
+
+/// Which replicas ask for what time brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptBy {
+    /// The serving one, for all: its commands are applied everywhere.
+    ServingReplica,
+    /// Each for itself: its history and indexes follow its own order of changes. What is one change for all of them,
+    /// the end of a key, is left to the one that serves.
+    EachReplica,
 }
 
 /// Gets the changes of each applied batch, in order, on every replica, after they became visible.

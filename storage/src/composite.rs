@@ -17,7 +17,7 @@ mod layers;
 pub(crate) mod lost;
 mod metrics;
 mod options;
-mod shard;
+pub(crate) mod shard;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -207,6 +207,15 @@ impl CompositeStorage {
         }
         self.watch.board.forget(group);
         Ok(())
+    }
+
+    /// The replicas that have something on disk, open or not. Waits for the disk.
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn replicas(&self) -> Result<Vec<(GroupId, u64)>> {
+        let names = self.disk.list(&self.dir.join(SHARDS))?;
+        Ok(names.iter().filter_map(|name| shard::replica_of(name)).collect())
     }
 
     /// Whether the log still holds all that was handed to the operating system in an earlier boot of it;

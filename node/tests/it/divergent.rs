@@ -38,6 +38,13 @@ async fn near(processes: &Processes, node: usize, object: &str) -> Option<String
     let options = SessionOptions::client(vec![processes.endpoint(node)]);
     let session = ZenohSession::open(&options, "near").await.unwrap();
     let grid = GridClient::new(session, ClientOptions::default());
+    let found = near_of(&grid, object).await;
+    grid.session().close().unwrap();
+    found
+}
+
+/// The same of the replica on the node that a client is connected to.
+pub(crate) async fn near_of(grid: &GridClient, object: &str) -> Option<String> {
     let key = KeyExpr::try_from(format!("odgm/@near/default/0/{object}")).unwrap();
     let mut replies = grid.session().call(Call::new(key, DEADLINE)).unwrap();
     let mut found = None;
@@ -46,7 +53,6 @@ async fn near(processes: &Processes, node: usize, object: &str) -> Option<String
             found = sample.payload.map(|payload| String::from_utf8(payload.to_vec()).unwrap());
         }
     }
-    grid.session().close().unwrap();
     found
 }
 

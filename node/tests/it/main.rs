@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
 mod answer;
 mod backends;
 mod backup;
@@ -11,6 +12,7 @@ mod cli_node;
 mod config;
 mod contract;
 mod copies;
+mod cut;
 mod divergent;
 mod doctor;
 mod events;
@@ -19,6 +21,10 @@ mod input;
 mod kill;
 mod kinds;
 #[allow(dead_code, reason = "what a node can be made to suffer, whoever needs it")]
+#[path = "../../src/bin/odgm-torture/processes.rs"]
 mod processes;
+mod removal;
 mod replace;
 mod stranger;
+mod ttl;
+mod wires;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::tombstones::TombstonesSpec;
 use crate::object::{CollectionName, EntryName};
 use crate::quantity::{Period, Size};
 use crate::state::{IndexSource, IndexSpec, Retain, Settings};
@@ -77,7 +78,7 @@ impl RetainSpec {
 }
 
 /// The longest age that history can be kept for.
-const MAX_AGE: Duration = Duration::from_secs(36_500 * 86_400);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(36_500 * 86_400);
 /// Partitions of a collection when its creator names no number.
 pub const DEFAULT_PARTITIONS: u32 = 4;
 /// The most partitions a collection can have.
@@ -106,7 +107,7 @@ impl IndexRecord {
         let wrong = |what: String| SpecError::Invalid(format!("index {:?} {what}", self.name));
         CollectionName::parse(&self.name).map_err(|_| wrong("must match [a-z0-9][a-z0-9_-]{0,62}".into()))?;
         let source = match (&self.path, &self.entry) {
-            (Some(path), None) if path.is_empty() || path.starts_with('/') => IndexSource::Path(path.clone()),
+            (Some(path), None) if is_pointer(path) => IndexSource::Path(path.clone()),
             (Some(path), None) => {
                 return Err(wrong(format!("has path {path:?}, must be a JSON pointer such as /age")));
             }
@@ -117,6 +118,12 @@ impl IndexRecord {
         };
         Ok(IndexSpec { name: self.name.clone(), source })
     }
+}
+
+/// RFC 6901: empty, or behind each `/` a name, in which `~` begins `~0` or `~1`.
+fn is_pointer(path: &str) -> bool {
+    let escapes = path.split('~').skip(1).all(|behind| behind.starts_with(['0', '1']));
+    escapes && (path.is_empty() || path.starts_with('/'))
 }
 
 /// A collection as described at its creation. Partitions never change.
@@ -141,6 +148,9 @@ pub struct CollectionSpec {
     /// Secondary indexes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<IndexRecord>,
+    /// What is remembered of deletions; for replication `eventual` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tombstones: Option<TombstonesSpec>,
     /// Limits of the collection; not supported yet, so none may be given.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub limits: serde_json::Map<String, serde_json::Value>,
@@ -166,6 +176,8 @@ pub struct CollectionUpdate {
     pub events: Option<EventsSpec>,
     /// Indexes, all of them: what is not among them is dropped.
     pub indexes: Option<Vec<IndexRecord>>,
+    /// What is remembered of deletions, whole.
+    pub tombstones: Option<TombstonesSpec>,
     /// Limits of the collection; not supported yet, so none may be given.
     pub limits: Option<serde_json::Map<String, serde_json::Value>>,
 }
@@ -194,6 +206,7 @@ impl CollectionUpdate {
         let after = CollectionSpec {
             events: self.events.unwrap_or_else(|| to.events.clone()),
             indexes: self.indexes.unwrap_or_else(|| to.indexes.clone()),
+            tombstones: self.tombstones.or_else(|| to.tombstones.clone()),
             limits: self.limits.unwrap_or_else(|| to.limits.clone()),
             ..to.clone()
         };
@@ -238,6 +251,9 @@ impl CollectionSpec {
             )));
         }
         self.events.retain.validate()?;
+        if let Some(tombstones) = &self.tombstones {
+            tombstones.validate(self.replication)?;
+        }
         if self.indexes.len() > MAX_INDEXES {
             let count = self.indexes.len();
             return Err(SpecError::Invalid(format!("indexes are {count}, must be at most {MAX_INDEXES}")));
@@ -262,6 +278,12 @@ impl CollectionSpec {
         let retain = Retain { count: *count, bytes: bytes.bytes(), age_ms };
         let indexes = self.indexes.iter().filter_map(|index| index.spec().ok()).collect();
         Settings { history: self.events.enabled.then_some(retain), indexes }
+    }
+
+    /// What is remembered of deletions, said or not; `None` where time does not decide it.
+    pub fn tombstones(&self) -> Option<TombstonesSpec> {
+        let is_eventual = self.replication == Replication::Eventual;
+        is_eventual.then(|| self.tombstones.clone().unwrap_or_default())
     }
 
     /// The replicas a partition gets on so many nodes.
@@ -304,9 +326,17 @@ mod tests {
             (r#"{"name":"u","replication":"none","replicas":2}"#, "of replication none has 1"),
             (r#"{"name":"u","events":{"retain":{"count":0}}}"#, "events.retain.count is 0"),
             (r#"{"name":"u","events":{"retain":{"age":"10ms"}}}"#, "events.retain.age is 10ms"),
+            (
+                r#"{"name":"u","replication":"eventual","tombstones":{"retain":"10ms"}}"#,
+                "tombstones.retain is 10ms",
+            ),
+            (r#"{"name":"u","replication":"mst","tombstones":{}}"#, "until every replica has seen it"),
+            (r#"{"name":"u","tombstones":{"retain":"2d"}}"#, "those of eventual"),
             (r#"{"name":"u","indexes":[{"name":"a"}]}"#, "one of path, entry"),
             (r#"{"name":"u","indexes":[{"name":"a","path":"/a","entry":"a"}]}"#, "one of path, entry"),
             (r#"{"name":"u","indexes":[{"name":"a","path":"a"}]}"#, "JSON pointer"),
+            (r#"{"name":"u","indexes":[{"name":"a","path":"/a~2"}]}"#, "JSON pointer"),
+            (r#"{"name":"u","indexes":[{"name":"a","path":"/a~"}]}"#, "JSON pointer"),
             (r#"{"name":"u","indexes":[{"name":"a","entry":"*"}]}"#, "must not contain"),
             (r#"{"name":"u","indexes":[{"name":"A","path":"/a"}]}"#, "must match"),
             (r#"{"name":"u","indexes":[{"name":"a","path":"/a"},{"name":"a","path":"/b"}]}"#, "given twice"),
@@ -330,6 +360,25 @@ mod tests {
         let off = spec(r#"{"name":"u","events":{"enabled":false}}"#).unwrap();
         assert_eq!(off.settings().history, None);
         assert!(spec(r#"{"name":"u","events":{"retain":{"bytes":"many"}}}"#).unwrap_err().contains("size"));
+    }
+
+    #[test]
+    fn deletions_are_remembered_for_a_day_or_as_long_as_is_said_where_time_decides_it() {
+        let retain = |json: &str| spec(json).unwrap().tombstones().map(|tombstones| tombstones.retain);
+        assert_eq!(retain(r#"{"name":"u","replication":"eventual"}"#), Some(Period::from_secs(86_400)));
+        assert_eq!(retain(r#"{"name":"u","replication":"mst"}"#), None);
+        let before = spec(r#"{"name":"u","replication":"eventual","tombstones":{"retain":"2d"}}"#).unwrap();
+        before.validate().unwrap();
+        let again = serde_json::to_string(&before).unwrap();
+        assert_eq!(
+            (spec(&again).unwrap(), retain(&again)),
+            (before.clone(), Some(Period::from_secs(172_800)))
+        );
+        let update = |json: &str| serde_json::from_str::<CollectionUpdate>(json).unwrap().apply(&before);
+        assert_eq!(update(r#"{"events":{}}"#).unwrap().tombstones, before.tombstones);
+        let after = update(r#"{"tombstones":{"retain":"1h"}}"#).unwrap();
+        assert_eq!(after.tombstones().unwrap().retain, Period::from_secs(3600));
+        assert!(update(r#"{"tombstones":{"retain":"0s"}}"#).is_err());
     }
 
     #[test]

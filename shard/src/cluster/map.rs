@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Result;
+use crate::cluster::answers::Answers;
 use crate::cluster::records::{self, Counters};
 use crate::cluster::{CollectionRecord, NodeRecord, ReplicaRecord, ShardRecord};
 use crate::object::{CollectionName, NodeId, Partition};
@@ -28,6 +29,8 @@ pub struct ClusterMap {
     pub nodes: BTreeMap<NodeId, Revised<NodeRecord>>,
     /// The collections, by name.
     pub collections: BTreeMap<CollectionName, Revised<CollectionRecord>>,
+    /// What administration answered lately, if anything with a request id.
+    pub answers: Option<Revised<Answers>>,
 }
 
 impl ClusterMap {
@@ -47,6 +50,9 @@ impl ClusterMap {
             if name == "counters" {
                 let record = records::parse(payload).ok_or_else(unknown)?;
                 map.counters = Some(Revised { revision, record });
+            } else if name == "answers" {
+                let record = records::parse(payload).ok_or_else(unknown)?;
+                map.answers = Some(Revised { revision, record });
             } else if name.starts_with("node.") {
                 let record: NodeRecord = records::parse(payload).ok_or_else(unknown)?;
                 map.nodes.insert(record.id, Revised { revision, record });

@@ -5,6 +5,7 @@
 //! | `counters` | [`Counters`]: the next ids |
 //! | `node.{id}` | [`NodeRecord`] |
 //! | `collection.{name}` | [`CollectionRecord`], with the placement of its shards |
+//! | `answers` | [`Answers`](super::answers::Answers): what administration answered lately |
 //!
 //! Every change is one transaction that checks the revision of what it was computed from.
 
@@ -102,6 +103,11 @@ fn key(object: &str) -> ObjectKey {
 /// The key of the counters.
 pub fn counters_key() -> ObjectKey {
     key("counters")
+}
+
+/// The key of the remembered answers.
+pub fn answers_key() -> ObjectKey {
+    key("answers")
 }
 
 /// The key of a node's record.

@@ -146,7 +146,12 @@ pub struct GroupId(pub u64);
 /// assert_eq!(partition_of(&alice, 4), Partition(3));
 /// ```
 pub fn partition_of(object: &ObjectId, partitions: u32) -> Partition {
-    Partition(crc32fast::hash(object.as_str().as_bytes()) % partitions.max(1))
+    owner_of(object.as_str(), partitions)
+}
+
+/// The partition that answers for an object chunk, an id or not.
+pub(crate) fn owner_of(chunk: &str, partitions: u32) -> Partition {
+    Partition(crc32fast::hash(chunk.as_bytes()) % partitions.max(1))
 }
 
 macro_rules! decimal {

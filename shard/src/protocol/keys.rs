@@ -15,7 +15,7 @@ use odgm_transport::KeyExpr;
 
 use super::parameters::shown;
 use super::refusal::{Code, Refusal};
-use crate::object::{CollectionName, EntryName, ObjectId, ObjectKey, Partition, partition_of};
+use crate::object::{CollectionName, EntryName, ObjectId, ObjectKey, Partition, id::owner_of};
 use crate::state::Selection;
 
 /// What a key is for.
@@ -369,12 +369,16 @@ fn owned_key(
     shard: &ShardAddress,
     names_partition: bool,
 ) -> Result<Option<ObjectKey>, Refusal> {
-    let key = parse_path(path)?;
-    let owner = partition_of(&key.object, shard.partitions);
-    if owner == shard.partition {
-        return Ok(Some(key));
+    let owner = path.first().map(|object| owner_of(object, shard.partitions));
+    // Of what is no key, too: one refusal says it, not one of each partition.
+    if !names_partition && owner.is_some_and(|owner| owner != shard.partition) {
+        return Ok(None);
     }
-    if names_partition { Err(wrong_partition(&key.object, owner)) } else { Ok(None) }
+    let key = parse_path(path)?;
+    match owner {
+        Some(owner) if owner != shard.partition => Err(wrong_partition(&key.object, owner)),
+        _ => Ok(Some(key)),
+    }
 }
 
 fn parse_path(path: &[&str]) -> Result<ObjectKey, Refusal> {

@@ -24,6 +24,13 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// The most that the names and values of a transaction take together. A command is one entry of a log, which
+/// one message brings to the other replicas: a larger one would be taken, and could never be committed.
+pub(crate) const TXN_BYTES: u64 = 32 << 20;
+
+/// About what the kind, the lengths and the numbers of a part take.
+const PART_BYTES: usize = 32;
+
 /// What must be written as a JSON object: serde's structs would take an array of their fields too.
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -135,9 +142,13 @@ pub(crate) fn parse(payload: &[u8], shard: &ShardAddress, limit: u64) -> Result<
     let Object(json): Object<TxnJson> = serde_json::from_slice(payload)
         .map_err(|error| Refusal::parameter(format!("the transaction is not as it must be: {error}")))?;
     let parser = Parser { shard, limit };
-    let checks = json.checks.into_iter().map(|check| parser.check(check.0)).collect::<Result<_, _>>()?;
+    let checks: Vec<Check> =
+        json.checks.into_iter().map(|check| parser.check(check.0)).collect::<Result<_, _>>()?;
     let then = parser.branch("then", json.then)?;
     let otherwise = parser.branch("else", json.otherwise)?;
+    let steps = then.iter().chain(&otherwise).map(step_bytes);
+    let bytes = checks.iter().map(check_bytes).chain(steps).sum();
+    within("the transaction", bytes, TXN_BYTES)?;
     Ok(Operation::Txn { checks, then, otherwise })
 }
 
@@ -213,6 +224,22 @@ impl Parser<'_> {
                 Ok(Step::Increment { key, by: increment.by })
             }
         }
+    }
+}
+
+fn key_bytes(key: &ObjectKey) -> usize {
+    PART_BYTES + key.object.as_str().len() + key.entry.as_ref().map_or(0, |entry| entry.as_str().len())
+}
+
+fn check_bytes(check: &Check) -> usize {
+    let value = if let CheckKind::Value(value) = &check.kind { value.len() } else { 0 };
+    key_bytes(&check.key) + value
+}
+
+fn step_bytes(step: &Step) -> usize {
+    match step {
+        Step::Put { key, value, .. } => key_bytes(key) + value.payload.len() + value.encoding.len(),
+        Step::Delete { key } | Step::Increment { key, .. } => key_bytes(key),
     }
 }
 

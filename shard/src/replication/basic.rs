@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::queue::{self, Pending, Queue, WriteOptions, stopped};
-use super::{ChangeSink, Offers, Role, ShardState, ShardStatus};
+use super::{ChangeSink, KeptBy, Offers, Role, ShardState, ShardStatus};
 use crate::object::{NodeId, ReplicaId};
 use crate::runtime::Runtime;
 use crate::state::view::ViewSource;
@@ -183,7 +183,7 @@ impl<R: Runtime> ShardState for BasicShard<R> {
     }
 
     fn offers(&self) -> Offers {
-        Offers { linearizable: true, object_numbers: false }
+        Offers { linearizable: true, object_numbers: false, kept_by: KeptBy::ServingReplica }
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -19,9 +19,6 @@ use crate::cluster::{ReplicaRecord, ShardRecord};
 use crate::object::{GroupId, NodeId, ReplicaId};
 use crate::runtime::Runtime;
 
-/// How long an `eventual` collection remembers what was deleted.
-const RETAIN: Duration = Duration::from_secs(24 * 3600);
-
 /// Opens replicas of every kind. One per node.
 #[derive(Debug)]
 pub struct ShardFactory<R: Runtime> {
@@ -55,6 +52,8 @@ pub struct ReplicaParts {
     pub dir: PathBuf,
     /// Gets the changes, in order.
     pub sink: ChangeSink,
+    /// How long an `eventual` replica remembers what was deleted.
+    pub tombstones: Duration,
 }
 
 impl std::fmt::Debug for ReplicaParts {
@@ -80,7 +79,7 @@ pub struct Opened<R: Runtime> {
 impl<R: Runtime> ShardFactory<R> {
     /// What a Raft replica is made of.
     pub fn raft_parts(&self, parts: ReplicaParts) -> RaftParts<R> {
-        let ReplicaParts { group, replica, log, snapshots, retain, data, dir, sink } = parts;
+        let ReplicaParts { group, replica, log, snapshots, retain, data, dir, sink, .. } = parts;
         let router = self.raft_router.clone();
         RaftParts { group, replica, log, snapshots, retain, data, dir, sink, router }
     }
@@ -104,7 +103,8 @@ impl<R: Runtime> ShardFactory<R> {
             }
             Replication::Mst => self.open_divergent(Policy::Always, parts, shard.replicas),
             Replication::Eventual => {
-                self.open_divergent(Policy::OnMeeting { retain: RETAIN }, parts, shard.replicas)
+                let policy = Policy::OnMeeting { retain: parts.tombstones };
+                self.open_divergent(policy, parts, shard.replicas)
             }
             Replication::None => {
                 let ReplicaParts { replica, data, sink, .. } = parts;

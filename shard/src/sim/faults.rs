@@ -60,11 +60,13 @@ pub enum Kind {
     Snapshot,
     /// A node loses its disk and is rebuilt as another replica.
     Rebuild,
+    /// A leader loses sight of one follower, and later of all, while the others restart.
+    LeaderCutOff,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         Kind::Latency,
         Kind::Loss,
         Kind::Duplication,
@@ -85,6 +87,7 @@ impl Kind {
         Kind::Transfer,
         Kind::Snapshot,
         Kind::Rebuild,
+        Kind::LeaderCutOff,
     ];
 }
 
@@ -140,6 +143,7 @@ async fn strike(cluster: &Arc<Cluster>, kind: Kind, until: Duration) {
         Kind::SlowDisk => slow_disk(cluster, node, until),
         Kind::Transfer => transfer(cluster).await,
         Kind::Snapshot => snapshot(cluster, node),
+        Kind::LeaderCutOff => cut_off_leader(cluster, until),
         Kind::Rebuild => {
             if let Some((old, new)) = cluster.begin_rebuild(node) {
                 cluster.fired(kind);
@@ -167,6 +171,34 @@ fn cut(cluster: &Arc<Cluster>, kind: Kind, node: u64, until: Duration) {
         }
     };
     block(cluster, kind, ways, until);
+}
+
+/// What a lease must outlast: one follower campaigns since it does not hear the leader, and those that granted the
+/// lease come back from a restart when the leader can no longer be asked.
+fn cut_off_leader(cluster: &Arc<Cluster>, until: Duration) {
+    let group = world::between(1, cluster.around.plan.shards);
+    let (Some((leader, _)), other) = (cluster.serving(group), cluster.any_node()) else { return };
+    if leader == other {
+        return;
+    }
+    cluster.fired(Kind::LeaderCutOff);
+    let first = ways(cluster, |from, to| (from, to) == (leader, other) || (from, to) == (other, leader));
+    let rest: Vec<_> = ways(cluster, |from, to| from == leader || to == leader)
+        .into_iter()
+        .filter(|way| !first.contains(way))
+        .collect();
+    let (cluster, campaign, gone) = (cluster.clone(), ms(400, 1_500), ms(100, 1_000));
+    beside(async move {
+        first.iter().for_each(|(from, to)| cluster.block(*from, *to));
+        wait_at_most(campaign, until).await;
+        rest.iter().for_each(|(from, to)| cluster.block(*from, *to));
+        for node in (1..=cluster.around.plan.nodes).filter(|node| ![leader, other].contains(node)) {
+            cluster.crash(node, Power::Kept, ms(1, 20));
+        }
+        wait_at_most(gone, until).await;
+        cluster.unblock(&first);
+        cluster.unblock(&rest);
+    });
 }
 
 fn kill(cluster: &Arc<Cluster>, node: u64, kind: Kind, away: Duration) {

@@ -129,6 +129,8 @@ impl Starting {
             retain: RetainPolicy::Latest { count: 1 },
             data: ReplicaData::Exported(data.clone()),
             dir,
+            // Longer than any run.
+            tombstones: Duration::from_secs(24 * 3600),
             sink,
         };
         let nodes = 1..=around.plan.nodes;

@@ -3,6 +3,7 @@
 mod conformance;
 mod grid;
 mod refusals;
+mod upkeep;
 
 use bytes::Bytes;
 use odgm_shard::object::{EntryName, ObjectId, ObjectKey, Value};

@@ -68,3 +68,13 @@ fn a_replica_id_that_was_used_again_is_found() {
 fn a_tombstone_that_was_forgotten_is_found() {
     finds_in(Replication::Mst, Bug::ForgetTombstone, 18, "last writer");
 }
+
+#[test]
+fn an_unpublished_tail_that_was_skipped_is_found() {
+    finds(Bug::SkipUnpublishedTail, 1, "events");
+}
+
+#[test]
+fn a_voter_that_forgets_the_lease_it_granted_is_found() {
+    finds(Bug::NoBootEmbargo, 31, "read barrier");
+}

@@ -1,5 +1,6 @@
 //! The three layers of one shard replica, and what takes all three: a snapshot, and the way back.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -24,6 +25,12 @@ pub struct ShardStorage {
     pub(super) data: Arc<dyn SnapshotCapableStorage>,
     pub(super) backend: DataBackend,
     pub(super) retain: RetainPolicy,
+}
+
+/// The replica that a directory under `shards` is of, by its name.
+pub(crate) fn replica_of(directory: &OsStr) -> Option<(GroupId, u64)> {
+    let (group, replica) = directory.to_str()?.split_once('-')?;
+    Some((GroupId(group.parse().ok()?), replica.parse().ok()?))
 }
 
 /// A shard replica that is open as long as somebody holds its layers.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::backends::Backends;
 use super::{Doctor, Finding, Part, Remedy, Report, Severity};
 use crate::composite::lost;
+use crate::composite::shard::replica_of;
 use crate::composite::{DataBackend, Layers, SnapshotBackend};
 use crate::data::fjall::{Examined, FjallEngine, examine};
 use crate::data::{CheckpointManifest, DataOptions};
@@ -37,9 +38,8 @@ pub(super) fn list(shards: &Path) -> Result<(Vec<Replica>, Vec<PathBuf>)> {
     let (mut replicas, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
         let dir = shards.join(&name);
-        let numbers = name.to_str().and_then(|name| name.split_once('-'));
-        match numbers.and_then(|(group, replica)| Some((group.parse().ok()?, replica.parse().ok()?))) {
-            Some((group, replica)) => replicas.push(Replica { group: GroupId(group), replica, dir }),
+        match replica_of(&name) {
+            Some((group, replica)) => replicas.push(Replica { group, replica, dir }),
             None => unknown.push(dir),
         }
     }

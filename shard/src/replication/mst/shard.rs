@@ -29,7 +29,7 @@ use super::{MstRouter, MstTable, Written, unsupported};
 use crate::cluster::ReplicaRecord;
 use crate::object::{GroupId, ReplicaId};
 use crate::replication::queue::{self, Pending, Queue, WriteOptions, stopped};
-use crate::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
+use crate::replication::{ChangeSink, KeptBy, Offers, Role, ShardState, ShardStatus};
 use crate::runtime::{Runtime, ntp64};
 use crate::state::view::ViewSource;
 use crate::state::{Command, ObjectView, Outcome, Position};
@@ -53,7 +53,7 @@ pub enum Policy {
 /// How a divergent shard behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MstOptions {
-    /// When replicas exchange.
+    /// When replicas exchange, to begin with.
     pub policy: Policy,
     /// How often they may.
     pub interval: Duration,
@@ -115,6 +115,7 @@ struct Core {
     group: GroupId,
     me: ReplicaId,
     options: MstOptions,
+    policy: Mutex<Policy>,
     table: Mutex<MstTable>,
     sink: ChangeSink,
     router: Arc<MstRouter>,
@@ -160,6 +161,7 @@ impl<R: Runtime> MstShard<R> {
         let core = Arc::new(Core {
             group,
             me: replica,
+            policy: Mutex::new(options.policy),
             options,
             table: Mutex::new(table),
             sink,
@@ -205,6 +207,13 @@ impl<R: Runtime> MstShard<R> {
         }
     }
 
+    /// Deletions are remembered for so long from now on, where time decides it.
+    pub fn remember(&self, deletions: Duration) {
+        if let Policy::OnMeeting { retain } = &mut *lock(&self.core.policy) {
+            *retain = deletions;
+        }
+    }
+
     /// What it holds.
     pub fn digest(&self) -> Digest {
         lock(&self.core.digest).clone()
@@ -244,6 +253,10 @@ async fn hand_over_to<R: Runtime>(core: &Arc<Core>, other: ReplicaRecord) -> Res
 impl Core {
     fn others(&self) -> Vec<ReplicaRecord> {
         lock(&self.placement).iter().filter(|record| record.replica != self.me).copied().collect()
+    }
+
+    fn policy(&self) -> Policy {
+        *lock(&self.policy)
     }
 
     fn is_placed(&self) -> bool {
@@ -435,7 +448,7 @@ async fn lead<R: Runtime>(core: Arc<Core>, lost: Arc<AtomicBool>, stop: Cancella
                 let met = in_sight && !before.is_some_and(|before| before.in_sight);
                 // What this one owes, the other finds out by the exchange that it leads.
                 let owes = is_due && lock(&core.owed).remove(&other.replica);
-                let regularly = is_due && core.options.policy == Policy::Always;
+                let regularly = is_due && core.policy() == Policy::Always;
                 if in_sight && other.replica > core.me && (met || owes || regularly) {
                     partners.push(other);
                 } else if in_sight && other.replica < core.me && (met || owes) {
@@ -489,7 +502,7 @@ async fn keep<R: Runtime>(core: &Arc<Core>) -> Result<()> {
         }
         let merged = table.release(now, core.options.writes.durability)?;
         (core.sink)(merged.changes);
-        match core.options.policy {
+        match core.policy() {
             Policy::Always if core.is_placed() => {
                 let others = core.others().into_iter().map(|record| record.replica).collect();
                 table.collect(&others, now)?;
@@ -508,7 +521,7 @@ async fn keep<R: Runtime>(core: &Arc<Core>) -> Result<()> {
 /// One exchange; says whether the other has tombstones to agree on.
 async fn exchange_with<R: Runtime>(core: &Arc<Core>, other: ReplicaRecord, buries: bool) -> Result<bool> {
     let (mut exchange, mut counted) = (Exchange::new(other.replica), Traffic::default());
-    let agrees = core.options.policy == Policy::Always;
+    let agrees = core.policy() == Policy::Always;
     loop {
         let (table, mut stepping) = (core.clone(), exchange);
         let (stepped, request) = R::blocking(move || {
@@ -598,7 +611,7 @@ impl<R: Runtime> ShardState for MstShard<R> {
     }
 
     fn offers(&self) -> Offers {
-        Offers { linearizable: false, object_numbers: false }
+        Offers { linearizable: false, object_numbers: false, kept_by: KeptBy::EachReplica }
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -28,7 +28,7 @@ use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, w
 use crate::object::{GroupId, NodeId, ReplicaId};
 use crate::planted::{Bug, planted};
 use crate::replication::queue::{self, Queue};
-use crate::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
+use crate::replication::{ChangeSink, KeptBy, Offers, Role, ShardState, ShardStatus};
 use crate::runtime::{Runtime, unix_ms};
 use crate::state::{Command, ObjectView, Outcome, Position};
 use crate::{Error, Result};
@@ -423,7 +423,7 @@ impl<R: Runtime> ShardState for RaftShard<R> {
     }
 
     fn offers(&self) -> Offers {
-        Offers { linearizable: true, object_numbers: true }
+        Offers { linearizable: true, object_numbers: true, kept_by: KeptBy::ServingReplica }
     }
 
     fn view(&self) -> ObjectView {

@@ -1,4 +1,5 @@
-//! Events are of committed changes, and tell them as they were committed, however often they come.
+//! Events are of committed changes, and tell them as they were committed, however often they come; and of every
+//! change one comes to whoever watches all the time, though its server died before it was published.
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,13 @@ impl Invariant for Events {
         for ((group, revision), event) in &self.seen {
             if !facts.ledger.get(group).is_some_and(|ledger| ledger.contains_key(revision)) {
                 return Err(format!("event {event:?} of revision {revision} was never committed"));
+            }
+        }
+        for (group, ledger) in &facts.ledger {
+            if let Some(missed) =
+                ledger.keys().find(|revision| !self.seen.contains_key(&(*group, **revision)))
+            {
+                return Err(format!("group {group}: no event of revision {missed} came"));
             }
         }
         Ok(())

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use odgm_shard::cluster::{ReplicaRecord, Replication, ShardRecord};
-use odgm_shard::object::{GroupId, NodeId, ReplicaId};
+use odgm_shard::object::{CollectionName, GroupId, NodeId, Partition, ReplicaId};
 use odgm_shard::replication::mst::{MST_MESSAGE, MstRouter, MstShard};
 use odgm_shard::replication::raft::{RaftOptions, RaftRouter, ReplicaData};
 use odgm_shard::replication::{Opened, ReplicaParts, Role, ShardFactory, ShardState, WriteOptions};
 use odgm_shard::runtime::TokioRuntime;
-use odgm_shard::state::Change;
+use odgm_shard::shard::{Budget, EventManager, Limits, ObjectShard, ShardParts};
+use odgm_shard::state::{Change, Settings};
 use odgm_storage::data::memory::MemoryData;
 use odgm_storage::disk::RealDisk;
 use odgm_storage::log::{AppendOnlyLogStorage, MemoryLog};
@@ -23,6 +24,7 @@ use odgm_transport::link::{Incoming, LinkOptions, Links, PeerId};
 use odgm_transport::sim::SimNetwork;
 use odgm_transport::timer::{Timer, TokioTimer};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 pub(crate) const GROUP: GroupId = GroupId(7);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +42,7 @@ pub(crate) struct Node {
     pub(crate) links: Arc<Links>,
     pub(crate) replica: Opened<TokioRuntime>,
     pub(crate) changes: Arc<Mutex<Vec<Change>>>,
+    events: Arc<EventManager>,
     stores: Stores,
 }
 
@@ -124,7 +127,8 @@ impl Grid {
             writes: WriteOptions::default(),
         };
         let changes = Arc::new(Mutex::new(Vec::new()));
-        let told = changes.clone();
+        let events = EventManager::new(true);
+        let (told, published) = (changes.clone(), events.sink());
         let path = |what: &str| -> PathBuf { stores.dir.path().join(what) };
         let disk = Arc::new(RealDisk);
         let parts = ReplicaParts {
@@ -133,12 +137,16 @@ impl Grid {
             log: stores.log.group(odgm_storage::log::GroupId(GROUP.0)).unwrap(),
             snapshots: FileSnapshots::open(disk, &path("snapshots"), SnapshotOptions::default()).unwrap(),
             retain: RetainPolicy::Latest { count: 1 },
+            tombstones: Duration::from_secs(24 * 3600),
             data: stores.data.clone(),
             dir: path("checkpoints"),
-            sink: Arc::new(move |changes| told.lock().unwrap().extend(changes)),
+            sink: Arc::new(move |changes: Vec<Change>| {
+                told.lock().unwrap().extend(changes.clone());
+                published(changes);
+            }),
         };
         let replica = factory.open(self.kind, parts, self.shard.clone()).await.unwrap();
-        self.nodes.insert(node, Node { links, replica, changes, stores });
+        self.nodes.insert(node, Node { links, replica, changes, events, stores });
     }
 
     /// Ends a node for the others, and starts it again with what it kept.
@@ -149,6 +157,29 @@ impl Grid {
         stopped.links.close();
         let Node { stores, .. } = stopped;
         self.open(node, stores).await;
+    }
+
+    /// Answers clients for the replica of a node, on a session of the name `clients-` and the node's, and does its upkeep.
+    pub(crate) fn answer(
+        &self,
+        node: u64,
+        settings: watch::Receiver<Settings>,
+    ) -> Arc<ObjectShard<TokioRuntime>> {
+        let parts = ShardParts {
+            root: "odgm".into(),
+            collection: CollectionName::parse("users").unwrap(),
+            partition: Partition(0),
+            partitions: 1,
+            incarnation: [node as u8; 16],
+            settings,
+            limits: Limits::default(),
+            budget: Budget::new(64 << 20),
+            election_timeout: Duration::from_millis(200),
+            state: self.state(node),
+            events: self.nodes[&node].events.clone(),
+            session: (self.sessions)(&format!("clients-{}", name(node))),
+        };
+        ObjectShard::start(parts).unwrap()
     }
 
     pub(crate) fn state(&self, node: u64) -> Arc<dyn ShardState> {

@@ -108,6 +108,17 @@ fn a_key_that_no_object_can_have_is_invalid() {
 }
 
 #[test]
+fn a_key_that_no_object_can_have_is_refused_by_one_partition_alone() {
+    let long = "x".repeat(256);
+    for path in [&long, "a\u{7}", "alice/\u{7}", "alice/a/b"] {
+        let asked = (0..4).map(|partition| data(&format!("users/*/{path}"), partition));
+        let answers: Vec<_> = asked.filter(|answer| !matches!(answer, Ok(None))).collect();
+        assert_eq!(answers.len(), 1, "{path:?}: {answers:?}");
+        assert_eq!(answers[0].as_ref().unwrap_err().code, Code::InvalidKey, "{path:?}");
+    }
+}
+
+#[test]
 fn a_write_takes_no_wildcard_but_the_partitions_star() {
     let target = |path: &str| keys().command_target(Plane::Command, &format!("odgm/@cmd/{path}"), &shard(3));
     let alice = CommandTarget::Key(key("alice", None));

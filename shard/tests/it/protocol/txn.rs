@@ -3,7 +3,9 @@
 use odgm_shard::protocol::{Code, Refusal, request};
 use odgm_shard::state::{Check, CheckKind, Command, Operation, Step};
 
-use super::{code, command, key, text};
+use odgm_transport::link::{LinkOptions, PeerId};
+
+use super::{code, command, key, keys, shard, text};
 
 type Branches = (Vec<Check>, Vec<Step>, Vec<Step>);
 
@@ -122,4 +124,22 @@ fn objects_must_be_names_of_this_partition_and_values_within_the_limit() {
     let ttl = r#"{"then":[{"put":{"object":"alice","value":"x","ttl":"30s"}}]}"#;
     let (_, then, _) = txn(ttl).unwrap();
     assert!(matches!(then[..], [Step::Put { ttl_ms: Some(30_000), .. }]), "{then:?}");
+}
+
+#[test]
+fn a_transaction_is_no_larger_than_what_one_message_brings_to_the_other_replicas() {
+    let txn = |values: usize| {
+        let puts: Vec<_> = mine(values)
+            .iter()
+            .map(|id| serde_json::json!({"put": {"object": id, "value": "x".repeat(8 << 20)}}))
+            .collect();
+        let (then, otherwise) = puts.split_at(values / 2);
+        let body = text(&serde_json::json!({"then": then, "else": otherwise}).to_string());
+        request::command(&keys(), &shard(3), 8 << 20, "odgm/@cmd/users/3", "op=txn", body)
+    };
+    assert!(txn(3).is_ok());
+    let refusal = txn(4).unwrap_err();
+    assert_eq!((refusal.code, &refusal.facts["limit"]), (Code::TooLarge, &(32 << 20).into()));
+    let options = LinkOptions::new("odgm", PeerId(1), "odgm-0", 1);
+    assert!(32 << 20 <= options.max_message_bytes - (8 << 20), "what is beside it in an entry fits too");
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use odgm_shard::object::NodeId;
-use odgm_shard::replication::{ChangeSink, Offers, Role, ShardState, ShardStatus};
+use odgm_shard::replication::{ChangeSink, KeptBy, Offers, Role, ShardState, ShardStatus};
 use odgm_shard::runtime::{Runtime, TokioRuntime};
 use odgm_shard::state::{
     Batch, Command, HistoryBounds, Input, ObjectTable, ObjectView, Operation, Outcome, Position, Upkeep,
@@ -138,7 +138,7 @@ impl ShardState for Shared {
     }
 
     fn offers(&self) -> Offers {
-        Offers { linearizable: true, object_numbers: true }
+        Offers { linearizable: true, object_numbers: true, kept_by: KeptBy::ServingReplica }
     }
 
     fn status(&self) -> watch::Receiver<ShardStatus> {

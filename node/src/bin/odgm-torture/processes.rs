@@ -1,8 +1,10 @@
-//! Nodes as processes of their own that tests kill, freeze and start again.
+//! Nodes as processes of their own that are killed, frozen and started again: by `odgm-torture`, and by the tests,
+//! which include this file.
 //!
-//! `ODGM` names another program than the one that cargo built, such as a release binary. Ports come from
-//! below the range that outgoing connections take, so that a port is still free when its node comes back.
-//! Everything stops when the nodes are dropped; when that is a panic, the directory with their logs stays.
+//! `ODGM` names another program for the tests than the one that cargo built, such as a release binary. Ports come
+//! from below the range that outgoing connections take, so that a port is still free when its node comes back.
+//! Everything stops when the nodes are dropped; the directory with their logs stays when that is a panic, or it
+//! was given. What the machine denies (no port, no process) panics: there is nothing to go on with.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -35,11 +37,15 @@ pub(crate) struct Setup {
     pub(crate) partitions: u32,
     /// Further `--set` of each node.
     pub(crate) settings: Vec<String>,
+    /// Instead of the one that cargo built, or `ODGM`.
+    pub(crate) program: Option<PathBuf>,
+    /// A directory that stays, instead of one of its own.
+    pub(crate) dir: Option<PathBuf>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { nodes: 3, partitions: 4, settings: Vec::new() }
+        Setup { nodes: 3, partitions: 4, settings: Vec::new(), program: None, dir: None }
     }
 }
 
@@ -47,7 +53,10 @@ impl Default for Setup {
 #[derive(Debug)]
 pub(crate) struct Processes {
     nodes: Vec<Process>,
-    dir: Option<tempfile::TempDir>,
+    program: PathBuf,
+    dir: PathBuf,
+    /// Holds the directory when it is its own.
+    own: Option<tempfile::TempDir>,
 }
 
 #[derive(Debug)]
@@ -55,6 +64,7 @@ struct Process {
     child: Option<Child>,
     arguments: Vec<String>,
     clients: u16,
+    cluster: u16,
     http: u16,
     log: PathBuf,
 }
@@ -70,7 +80,9 @@ impl Processes {
 
     /// Nodes of which none runs yet.
     pub(crate) fn prepare(setup: &Setup) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let own = setup.dir.is_none().then(|| tempfile::tempdir().unwrap());
+        let given = || setup.dir.clone().expect("given, when there is none of its own");
+        let dir = own.as_ref().map_or_else(given, |own| own.path().to_owned());
         let count = setup.nodes;
         let ports: Vec<[u16; 3]> = (0..count).map(|_| [free_port(), free_port(), free_port()]).collect();
         // Without its own: what is made of these settings later, such as a copy, does not know the original.
@@ -83,7 +95,7 @@ impl Processes {
             let [clients, cluster, http] = ports[n];
             let mut settings = vec![
                 format!("node.name=odgm-{n}"),
-                format!("node.data_dir={}", dir.path().join(format!("odgm-{n}")).display()),
+                format!("node.data_dir={}", dir.join(format!("odgm-{n}")).display()),
                 "cluster.bootstrap=odgm-0".to_owned(),
                 format!("cluster.expected_nodes={count}"),
                 format!("cluster.listen={}", endpoint(cluster)),
@@ -98,9 +110,13 @@ impl Processes {
             ];
             settings.extend(setup.settings.iter().cloned());
             let arguments = settings.into_iter().map(|setting| format!("--set={setting}")).collect();
-            Process { child: None, arguments, clients, http, log: dir.path().join(format!("odgm-{n}.log")) }
+            let log = dir.join(format!("odgm-{n}.log"));
+            Process { child: None, arguments, clients, cluster, http, log }
         };
-        Processes { nodes: (0..count).map(node).collect(), dir: Some(dir) }
+        let built = || option_env!("CARGO_BIN_EXE_odgm").expect("a program, where cargo built none").into();
+        let chosen = || std::env::var_os("ODGM").map_or_else(built, PathBuf::from);
+        let program = setup.program.clone().unwrap_or_else(chosen);
+        Processes { nodes: (0..count).map(node).collect(), program, dir, own }
     }
 
     /// A further process under the name of `node`, on its own ports and the data in `data_dir`; it does not run
@@ -116,13 +132,13 @@ impl Processes {
             format!("--set=http.listen=127.0.0.1:{http}"),
         ]);
         let log = self.dir().join(format!("process-{number}.log"));
-        self.nodes.push(Process { child: None, arguments, clients, http, log });
+        self.nodes.push(Process { child: None, arguments, clients, cluster, http, log });
         number
     }
 
     /// The directory of all of them.
     pub(crate) fn dir(&self) -> PathBuf {
-        self.dir.as_ref().expect("held until the end").path().to_owned()
+        self.dir.clone()
     }
 
     /// The data of a node.
@@ -189,10 +205,52 @@ impl Processes {
         number.filter(|number| *number < self.count()).unwrap_or_else(|| panic!("no node {name}"))
     }
 
+    /// Where a node listens for the others.
+    pub(crate) fn cluster_port(&self, node: usize) -> u16 {
+        self.nodes[node].cluster
+    }
+
+    /// Where a node's session for clients listens.
+    pub(crate) fn client_port(&self, node: usize) -> u16 {
+        self.nodes[node].clients
+    }
+
+    /// A further `--set` of one node, from its next start on.
+    pub(crate) fn set(&mut self, node: usize, setting: &str) {
+        self.nodes[node].arguments.push(format!("--set={setting}"));
+    }
+
+    /// Whether a process was started, and neither killed nor seen to end since.
+    pub(crate) fn is_started(&self, node: usize) -> bool {
+        self.nodes[node].child.is_some()
+    }
+
+    /// How a process ended by itself, once.
+    pub(crate) fn ended(&mut self, node: usize) -> Option<std::process::ExitStatus> {
+        let process = &mut self.nodes[node];
+        let status = process.child.as_mut()?.try_wait().unwrap()?;
+        process.child = None;
+        Some(status)
+    }
+
+    /// Whether `/readyz` says yes now.
+    pub(crate) fn is_ready(&self, node: usize) -> bool {
+        self.fetch(node, "/readyz").starts_with("HTTP/1.1 200")
+    }
+
     /// A client's session that prefers this node, and falls back to the others.
     pub(crate) async fn client(&self, node: usize, deadline: Duration) -> GridClient {
         let mut endpoints: Vec<_> = (0..self.count()).map(|n| self.endpoint(n)).collect();
         endpoints.rotate_left(node % self.count());
+        Self::client_of(endpoints, deadline).await
+    }
+
+    /// A client's session that knows this node alone.
+    pub(crate) async fn lone_client(&self, node: usize) -> GridClient {
+        Self::client_of(vec![self.endpoint(node)], DEADLINE).await
+    }
+
+    async fn client_of(endpoints: Vec<String>, deadline: Duration) -> GridClient {
         let options = SessionOptions { connect_timeout: Some(DEADLINE), ..SessionOptions::client(endpoints) };
         let session = ZenohSession::open(&options, "test").await.unwrap();
         GridClient::new(session, ClientOptions { deadline, ..ClientOptions::default() })
@@ -203,8 +261,7 @@ impl Processes {
         let process = &mut self.nodes[node];
         assert!(process.child.is_none(), "odgm-{node} runs");
         let log = OpenOptions::new().create(true).append(true).open(&process.log).unwrap();
-        let program = std::env::var_os("ODGM").unwrap_or_else(|| env!("CARGO_BIN_EXE_odgm").into());
-        let mut command = Command::new(program);
+        let mut command = Command::new(&self.program);
         command.arg("start").args(&process.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         process.child = Some(command.spawn().unwrap());
     }
@@ -232,6 +289,11 @@ impl Processes {
     pub(crate) fn terminate(&mut self, node: usize) -> Option<i32> {
         self.signal(node, Signal::TERM);
         self.nodes[node].child.take().expect("a node that runs").wait().unwrap().code()
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub(crate) fn signal_stop(&self, node: usize) {
+        self.signal(node, Signal::TERM);
     }
 
     /// SIGSTOP: the process keeps its connections and does nothing.
@@ -300,9 +362,9 @@ impl Drop for Processes {
     fn drop(&mut self) {
         self.kill_all();
         if std::thread::panicking()
-            && let Some(dir) = self.dir.take()
+            && let Some(own) = self.own.take()
         {
-            eprintln!("data and logs of the nodes are in {}", dir.keep().display());
+            eprintln!("data and logs of the nodes are in {}", own.keep().display());
         }
     }
 }
