@@ -15,6 +15,7 @@ use odgm_shard::replication::raft::{RAFT_MESSAGE, RaftRouter};
 use odgm_shard::replication::{ShardFactory, ShardState};
 use odgm_shard::runtime::{Runtime as _, TokioRuntime};
 use odgm_shard::shard::{Budget, Limits};
+use odgm_storage::composite::Status;
 use odgm_transport::Session;
 use odgm_transport::link::{LinkOptions, Links, PeerId};
 use odgm_transport::timer::TokioTimer;
@@ -413,6 +414,10 @@ async fn watchdog(core: Arc<Core>, mut presence: Presence) {
         }
         if let Some(error) = core.stores.log.poisoned() {
             return core.fail(Failure::Storage(error.to_string()));
+        }
+        // The replicas of a store that takes no writes have stopped; a start goes on from the log again.
+        if let Status::Unhealthy { error } = core.stores.storage.health().data {
+            return core.fail(Failure::Storage(error));
         }
     }
 }

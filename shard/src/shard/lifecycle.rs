@@ -2,8 +2,8 @@
 //!
 //! | role | declared |
 //! |---|---|
-//! | serving | data and `@cmd` and `@ev` (queries, advanced subscribers' too), data (puts), the liveliness token |
-//! | leaderless for two election timeouts | data and `@cmd`, to answer `UNAVAILABLE` |
+//! | serving | data, `@cmd` and `@ev` (queries, advanced subscribers' too), data (puts), the liveliness token |
+//! | leaderless for two election timeouts | data, `@cmd` and `@ev`, to answer `UNAVAILABLE` |
 //! | any, until it stops | `@near` |
 //!
 //! Declaring talks to the network and may wait for it: it never runs on zenoh's receiving threads nor
@@ -33,7 +33,7 @@ enum Face {
     Hidden,
     /// Everything.
     Serving,
-    /// Data and `@cmd`: nobody serves, and somebody must say so.
+    /// Data, `@cmd` and `@ev`: nobody serves, and somebody must say so.
     Refusing,
 }
 
@@ -137,19 +137,18 @@ impl Lifecycle {
 
     fn answering(&self) -> odgm_transport::Result<Declared> {
         let serve = |plane| self.session.serve(&self.all(plane), false, self.queries(plane));
-        Ok(vec![serve(Plane::Command)?, serve(Plane::Data)?])
+        Ok(vec![serve(Plane::Command)?, serve(Plane::Data)?, serve(Plane::Event)?])
     }
 
     fn serving(&self) -> odgm_transport::Result<Declared> {
         let intake = self.intake.clone();
         let samples: SampleHandler = Arc::new(move |sample| intake.offer_sample(sample));
-        let (events, shard) = (self.all(Plane::Event), self.voice.shard());
+        let shard = self.voice.shard();
         let intake = self.intake.clone();
         let caches: QueryHandler = Arc::new(move |query| intake.offer_cache(query));
         let cache = self.voice.keys().cache(&shard.collection, shard.partition, self.voice.clock());
         Ok(vec![
             self.session.subscribe(&self.all(Plane::Data), samples)?,
-            self.session.serve(&events, false, self.queries(Plane::Event))?,
             self.session.serve(&cache, false, caches)?,
             self.session.announce(&self.voice.keys().live_shard(&shard.collection, shard.partition))?,
         ])

@@ -116,6 +116,29 @@ async fn a_follower_refuses_writes_and_barriers_and_names_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_hears_nobody_says_so_and_follows_again_once_it_does() {
+    let mut grid = Grid::founded(Layers::Memory, 3, options()).await;
+    let leader = grid.leader().await;
+    let last = grid.nodes.keys().copied().find(|node| *node != leader).unwrap();
+    let others: Vec<u64> = grid.nodes.keys().copied().filter(|node| *node != last).collect();
+    let mut known = grid.shard(last).status();
+    let following = known.wait_for(|status| status.role == Role::Following);
+    tokio::time::timeout(PATIENCE, following).await.unwrap().unwrap();
+    let mut down = Vec::new();
+    for node in others {
+        down.push(grid.crash(node).await);
+    }
+    let alone = known.wait_for(|status| status.role == Role::Leaderless && status.serving.is_none());
+    tokio::time::timeout(PATIENCE, alone).await.unwrap().unwrap();
+    for node in down {
+        grid.restart(node).await;
+    }
+    grid.leader().await;
+    let served = known.wait_for(|status| status.serving.is_some());
+    tokio::time::timeout(PATIENCE, served).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_isolated_leader_confirms_no_read_after_another_has_taken_over() {
     let options = RaftOptions { deadline: Duration::from_secs(3), ..options() };
     let grid = Grid::founded(Layers::Memory, 3, options).await;

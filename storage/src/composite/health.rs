@@ -133,6 +133,10 @@ impl Board {
             None => error.to_string(),
         };
         let (matter, status) = match error {
+            // A store that could not take a write takes none any more, also when there is room again.
+            Error::Full { .. } if (layer, call) == (Layer::Data, Call::Write) => {
+                (Matter::Failure, Status::Unhealthy { error: reason })
+            }
             Error::Full { .. } => (Matter::Space, Status::Degraded { reason }),
             Error::Corrupt { .. } | Error::Format { .. } => (Matter::Damage, Status::Degraded { reason }),
             Error::Poisoned { .. } => (Matter::Failure, Status::Unhealthy { error: reason }),
@@ -191,5 +195,25 @@ impl Board {
             health.version += 1;
             tracing::info!(log = %health.log, snapshot = %health.snapshot, data = %health.data, "storage health");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_found_no_room_ends_the_data_layer_and_degrades_the_others() {
+        let board = Board::default();
+        let full = Error::Full { path: "here".into() };
+        board.note(Layer::Log, None, Call::Write, &full);
+        board.note(Layer::Snapshot, Some(GroupId(3)), Call::Write, &full);
+        board.note(Layer::Data, Some(GroupId(3)), Call::Read, &full);
+        assert!(matches!(board.health().overall(), Status::Degraded { .. }), "{:?}", board.health());
+        board.note(Layer::Data, Some(GroupId(3)), Call::Write, &full);
+        board.clear_everywhere(Matter::Space);
+        let health = board.health();
+        let ended = Status::Unhealthy { error: "group 3: no space left for here".into() };
+        assert_eq!((health.log, health.snapshot, health.data), (Status::Healthy, Status::Healthy, ended));
     }
 }

@@ -37,7 +37,7 @@ impl Nemesis {
 
     /// Fills a node's disk, and makes room again. A node that can't write its data may end.
     pub(crate) async fn fill_disk(&mut self, node: usize) {
-        let left = self.random.random_range(0..2 << 20);
+        let left = if self.random.random_bool(0.5) { 0 } else { self.random.random_range(0..1 << 20) };
         if let Err(error) = self.grid.disk(node).and_then(|disk| disk.fill(left)) {
             self.note(format!("no full disk: {error:#}"));
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 /// How large: for the segments of the log, the data of a run of hours, and snapshots.
-const BYTES: u64 = 4 << 30;
+const BYTES: u64 = 1 << 30;
 /// How often the image is copied until nothing was written to it meanwhile.
 const COPIES: u32 = 30;
 /// How long a killed process may hold on to its files.
@@ -107,8 +107,9 @@ impl Disk {
     }
 
     fn mount(&mut self) -> anyhow::Result<()> {
-        // Nothing reaches the image by time alone soon after it was written: what is not synced is to be lost.
-        run(Command::new("mount").args(["-o", "loop,commit=30"]).arg(&self.image).arg(&self.at))?;
+        // Nothing reaches the image by time alone soon after it was written: what is not synced is to be lost. What
+        // is removed leaves a hole in the image.
+        run(Command::new("mount").args(["-o", "loop,discard,commit=30"]).arg(&self.image).arg(&self.at))?;
         self.mounted = true;
         Ok(())
     }

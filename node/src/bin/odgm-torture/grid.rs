@@ -76,8 +76,8 @@ impl Grid {
         grid.heal();
         let start = Instant::now();
         while !grid.unready().is_empty() || grid.leaders().await.contains(&None) {
-            for (node, end) in grid.ended() {
-                bail!("odgm-{node} ended ({end}):\n{}", grid.log(node));
+            if let Some((node, end)) = grid.ended().first() {
+                bail!("odgm-{node} ended ({end}):\n{}", grid.log(*node));
             }
             if start.elapsed() > FOUNDING {
                 bail!("the nodes are not ready: {}", grid.reasons());

@@ -113,9 +113,10 @@ impl Processes {
             let log = dir.join(format!("odgm-{n}.log"));
             Process { child: None, arguments, clients, cluster, http, log }
         };
-        let built = || option_env!("CARGO_BIN_EXE_odgm").expect("a program, where cargo built none").into();
-        let chosen = || std::env::var_os("ODGM").map_or_else(built, PathBuf::from);
-        let program = setup.program.clone().unwrap_or_else(chosen);
+        // Cargo names it to the tests alone.
+        let built = option_env!("CARGO_BIN_EXE_odgm").map(PathBuf::from);
+        let chosen = std::env::var_os("ODGM").map(PathBuf::from).or(built);
+        let program = setup.program.clone().or(chosen).expect("a program, where cargo built none");
         Processes { nodes: (0..count).map(node).collect(), program, dir, own }
     }
 

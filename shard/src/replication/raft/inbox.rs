@@ -20,6 +20,7 @@ use super::pull::Puller;
 use super::router::Request;
 use super::snapshot::SnapshotSet;
 use super::state_machine::StateMachine;
+use super::status::Heard;
 use super::types::Types;
 use crate::runtime::Runtime;
 
@@ -80,7 +81,11 @@ impl<R: Runtime> AppendStream<R> {
 }
 
 /// Takes appends until the mailbox is closed.
-pub(crate) async fn serve_appends<R: Runtime>(raft: Raft<R>, mut mailbox: mpsc::Receiver<Request>) {
+pub(crate) async fn serve_appends<R: Runtime>(
+    raft: Raft<R>,
+    heard: Arc<Heard<R>>,
+    mut mailbox: mpsc::Receiver<Request>,
+) {
     let mut current: Option<AppendStream<R>> = None;
     while let Some(request) = mailbox.recv().await {
         let sender = request.header.sender;
@@ -91,6 +96,7 @@ pub(crate) async fn serve_appends<R: Runtime>(raft: Raft<R>, mut mailbox: mpsc::
                 continue;
             }
         };
+        heard.note();
         let mut open = match current.take() {
             Some(open) if open.sender == sender && open.stream == stream => open,
             ended => {
@@ -116,6 +122,7 @@ fn with_own_clock<R: Runtime>(answer: &Bytes) -> Bytes {
 /// What the other requests need.
 pub(crate) struct Desk<R: Runtime> {
     pub(crate) raft: Raft<R>,
+    pub(crate) heard: Arc<Heard<R>>,
     pub(crate) snapshots: Arc<SnapshotSet>,
     pub(crate) puller: Puller<R>,
     pub(crate) started: R::Instant,
@@ -217,6 +224,7 @@ impl<R: Runtime> Desk<R> {
         let matched = request.prev_log_id;
         match self.raft.append_entries(request).await {
             Ok(response) => {
+                self.heard.note();
                 let result = response.into_stream_result(matched, matched);
                 Ok(with_own_clock::<R>(&message::encode_append_result::<R>(&result)))
             }

@@ -88,6 +88,12 @@ impl RaftOptions {
         (self.election_max - self.lease()) / 2
     }
 
+    /// After how long without a word of its leader a replica says that it follows nobody: others had the time to
+    /// elect one, and it to hear of that.
+    pub(super) fn patience(&self) -> Duration {
+        self.election_max * 2
+    }
+
     /// For how long after its start a replica takes no part in elections: the lease that it may have granted
     /// before is not on disk.
     pub(super) fn embargo(&self) -> Duration {

@@ -24,6 +24,7 @@ use super::network::Network;
 use super::pull::Puller;
 use super::snapshot::SnapshotSet;
 use super::state_machine::{Growth, ReplicaState, StateMachine};
+use super::status::Heard;
 use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, writes};
 use crate::object::{GroupId, NodeId, ReplicaId};
 use crate::planted::{Bug, planted};
@@ -171,17 +172,19 @@ impl<R: Runtime> RaftShard<R> {
         let (writes, proposals) = queue::channel(options.inflight_bytes);
         let (reads, barriers) = reads::channel();
         let stop = CancellationToken::new();
+        let heard = Arc::<Heard<R>>::default();
         let desk = Desk {
             raft: raft.clone(),
+            heard: heard.clone(),
             snapshots: state.snapshots.clone(),
             puller: Puller::new(router.clone(), state.snapshots.clone(), group, replica.0),
             started,
             embargo,
         };
         let mut tasks = vec![
-            R::spawn(inbox::serve_appends(raft.clone(), mailbox.appends)),
+            R::spawn(inbox::serve_appends(raft.clone(), heard.clone(), mailbox.appends)),
             R::spawn(inbox::serve_others(desk, mailbox.others)),
-            R::spawn(status::publish(raft.clone(), status_sender)),
+            R::spawn(status::publish(raft.clone(), heard, options.patience(), status_sender)),
         ];
         if let Some(end) = embargo {
             let (token, raft) = (stop.clone(), raft.clone());

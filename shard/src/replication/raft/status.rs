@@ -1,9 +1,10 @@
 //! What a replica says about itself, kept up to date from openraft's metrics.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::{RaftMetrics, ServerState};
-use openraft_rt::WatchReceiver;
+use openraft_rt::{Instant, WatchReceiver};
 use tokio::sync::watch;
 
 use super::inbox::Raft;
@@ -32,12 +33,47 @@ pub(crate) fn initial() -> ShardStatus {
     }
 }
 
-/// Tells the status as it changes, until openraft stops.
-pub(crate) async fn publish<R: Runtime>(raft: Raft<R>, status: watch::Sender<ShardStatus>) {
+/// When a replica last heard the one that leads it.
+pub(crate) struct Heard<R: Runtime>(Mutex<R::Instant>);
+
+impl<R: Runtime> Default for Heard<R> {
+    fn default() -> Self {
+        Heard(Mutex::new(R::Instant::now()))
+    }
+}
+
+impl<R: Runtime> Heard<R> {
+    /// An append or heartbeat came.
+    pub(crate) fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = R::Instant::now();
+    }
+
+    fn silence(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// Tells the status as it changes, until openraft stops. A replica that does not hear its leader for that long
+/// follows nobody: without a quorum to ask, openraft goes on to name the last leader that it knew.
+pub(crate) async fn publish<R: Runtime>(
+    raft: Raft<R>,
+    heard: Arc<Heard<R>>,
+    patience: Duration,
+    status: watch::Sender<ShardStatus>,
+) {
     let mut metrics = raft.metrics();
     loop {
-        let next = of(&*metrics.borrow_and_update());
+        let mut next = of(&*metrics.borrow_and_update());
         let stopped = next.role == Role::Stopped;
+        let mut again = None;
+        if next.role == Role::Following {
+            let left = patience.saturating_sub(heard.silence());
+            if left.is_zero() {
+                (next.role, next.serving) = (Role::Leaderless, None);
+            }
+            // Whoever is heard again is followed again, soon.
+            again = Some(left.max(patience / 4));
+        }
         status.send_if_modified(|present| {
             let changed = *present != next;
             if changed {
@@ -45,7 +81,11 @@ pub(crate) async fn publish<R: Runtime>(raft: Raft<R>, status: watch::Sender<Sha
             }
             changed
         });
-        if stopped || metrics.changed().await.is_err() {
+        let changed = match again {
+            Some(pause) => R::timeout(pause, metrics.changed()).await.unwrap_or(Ok(())),
+            None => metrics.changed().await,
+        };
+        if stopped || changed.is_err() {
             break;
         }
         R::sleep(PACE).await;

@@ -33,6 +33,7 @@ async fn without_a_leader_a_replica_says_so_until_somebody_serves() {
     assert_eq!(refusal["retry"], true);
     assert_eq!(grid.one("odgm/users/3/alice?cons=local").await.code(), "UNAVAILABLE");
     assert_eq!(grid.one("odgm/@cmd/users/3/alice?op=delete").await.code(), "UNAVAILABLE");
+    assert_eq!(grid.one("odgm/@ev/users/3/alice?from=1").await.code(), "UNAVAILABLE");
     grid.eventually("odgm/users/*/**", |answers| {
         answers.len() == 4 && answers.iter().all(|answer| answer.code() == "UNAVAILABLE")
     })
