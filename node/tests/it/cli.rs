@@ -67,7 +67,7 @@ fn help_and_version_end_with_0_on_stdout() {
 
 #[test]
 fn what_is_not_there_yet_says_so_and_ends_with_1() {
-    let output = odgm(&["bench", "events"]);
+    let output = odgm(&["bench", "snapshot"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(stderr(&output).contains("UNSUPPORTED"), "{output:?}");
     assert!(output.stdout.is_empty());
