@@ -12,6 +12,7 @@ mod start;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use arguments::{Bench, Command, Config, Snapshot};
 pub use arguments::{BenchEvents, BenchKv, BenchStorage, Cli, Common, EventsPart};
@@ -120,7 +121,17 @@ async fn ask(connected: &session::Connected, common: &Common, command: Command) 
     }
 }
 
+/// Whoever interrupts it leaves no processes and no files behind.
 async fn measure(common: &Common, bench: Bench) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        measured = Box::pin(run_bench(common, bench)) => measured,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Refused("interrupted".to_owned())),
+        _ = terminate.recv() => Err(Failure::Refused("terminated".to_owned())),
+    }
+}
+
+async fn run_bench(common: &Common, bench: Bench) -> Result<(), Failure> {
     match bench {
         Bench::Kv(kv) => bench::kv(common, kv).await,
         Bench::EchoServer { listen, peers, key } => bench::echo::serve(&listen, peers, &key).await,
