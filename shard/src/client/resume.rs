@@ -3,6 +3,7 @@
 //! that there is and goes on from there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use odgm_transport::session::{Call, Replies};
@@ -14,8 +15,15 @@ use crate::object::{CollectionName, Partition};
 use crate::protocol::reply::{Answer, End, decode};
 use crate::protocol::{Code, Plane, Refusal};
 
-/// Changes a page of a replay.
+/// Changes of the first page of a replay, and of a page of a list.
 const PAGE: usize = 1000;
+/// Pages of a replay are about as large as this, by the changes of the one before: large enough that asking costs
+/// little, and small enough to be held twice.
+const PAGE_BYTES: usize = 8 << 20;
+/// The fewest and the most changes of a page.
+const PAGES: RangeInclusive<usize> = 16..=20_000;
+/// What a change takes beside its value.
+const CHANGE_BYTES: usize = 256;
 /// After so long without an event a watch asks what it missed: a connection that was lost says nothing.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -51,6 +59,8 @@ pub struct Resumed<'a> {
     behind: BTreeSet<Partition>,
     listing: Option<(Partition, Lister<'a>)>,
     ready: VecDeque<(Seen, Event)>,
+    /// Changes that the next page of a replay may have.
+    page: usize,
     /// The page behind those that are ready, asked already: it comes while they are taken.
     ahead: Option<(Partition, Place, Replies)>,
 }
@@ -84,6 +94,7 @@ impl GridClient {
             behind: partitions.into_iter().collect(),
             listing: None,
             ready: VecDeque::new(),
+            page: PAGE,
             ahead: None,
         })
     }
@@ -148,10 +159,12 @@ impl Resumed<'_> {
     async fn replay(&mut self, partition: Partition) -> Result<()> {
         let place = self.places[&partition].clone();
         let asked = self.ahead.take().filter(|(of, from, _)| *of == partition && *from == place);
-        let call = self.page(partition, &place)?;
+        let (call, limit) = (self.page(partition, &place)?, self.page);
         match self.ask(call, asked.map(|(_, _, replies)| replies)).await {
             Ok((events, end)) => {
-                let whole = events.len() < PAGE;
+                let whole = events.len() < limit;
+                let bytes = |event: &Event| event.found.value.len() + event.found.attachment.len();
+                self.page = next_page(events.len(), events.iter().map(bytes).sum());
                 self.ready.extend(events.into_iter().map(|event| (Seen::Replayed, event)));
                 let next = end.next.as_deref().and_then(|next| next.parse().ok()).unwrap_or(place.next);
                 let place = Place { next, incarnation: Some(end.incarnation) };
@@ -186,7 +199,7 @@ impl Resumed<'_> {
 
     /// Asks for the page that begins at a place.
     fn page(&self, partition: Partition, place: &Place) -> Result<Call> {
-        let (from, limit) = (place.next.to_string(), PAGE.to_string());
+        let (from, limit) = (place.next.to_string(), self.page.to_string());
         let mut given = vec![("from", from.as_str()), ("limit", limit.as_str()), ("end", "1")];
         given.extend(place.incarnation.as_deref().map(|incarnation| ("incarnation", incarnation)));
         let keys = &self.client.options.keys;
@@ -221,7 +234,7 @@ impl Resumed<'_> {
                 Some(asked) => asked,
                 None => self.client.session.call(Call { timeout: left, ..call.clone() })?,
             };
-            let mut events = Vec::with_capacity(PAGE);
+            let mut events = Vec::with_capacity(self.page);
             while let Some(reply) = replies.next().await {
                 match decode(reply) {
                     Answer::Sample(sample) => {
@@ -242,6 +255,25 @@ impl Resumed<'_> {
     }
 }
 
+/// How many changes make a page, when so many took so many bytes.
+fn next_page(changes: usize, bytes: usize) -> usize {
+    let mean = bytes / changes.max(1) + CHANGE_BYTES;
+    (PAGE_BYTES / mean).clamp(*PAGES.start(), *PAGES.end())
+}
+
 fn hex(found: &Found) -> String {
     format!("{:032x}", u128::from_be_bytes(found.incarnation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_page;
+
+    #[test]
+    fn a_page_holds_as_many_changes_as_fit_and_never_none() {
+        assert_eq!(next_page(0, 0), 20_000, "nothing is known");
+        assert_eq!(next_page(1000, 1000 * 768), 8192);
+        assert_eq!(next_page(1, 0), 20_000);
+        assert_eq!(next_page(2, 16 << 20), 16);
+    }
 }
