@@ -6,21 +6,33 @@
 //! exchanges on meeting, and remembers deletions for a time.
 
 mod agreed;
+mod answer;
 mod edit;
 mod exchange;
+mod intake;
 mod item;
+mod lead;
+mod message;
+mod options;
+mod replica;
 mod router;
 mod shard;
 mod stamp;
 mod table;
+mod traffic;
 mod tree;
 mod unsupported;
 
-pub use exchange::{Exchange, Traffic, answer, push};
+pub use answer::answer;
+pub use exchange::Exchange;
 pub use item::Entry;
+pub use message::push;
+pub use options::{MstOptions, Policy};
+pub use replica::Digest;
 pub use router::{MST_MESSAGE, MstRouter};
-pub use shard::{Digest, MstOptions, MstParts, MstShard, Policy};
+pub use shard::{MstParts, MstShard};
 pub use stamp::{MAX_AHEAD, Stamp};
 pub use table::{Merged, MstTable, Written};
+pub use traffic::Traffic;
 pub use tree::Fingerprint;
 pub use unsupported::unsupported;

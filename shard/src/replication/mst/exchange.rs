@@ -7,134 +7,28 @@
 //! costs time and nothing else. It may be broken off anywhere: the next one finds what is left.
 
 use std::collections::{HashSet, VecDeque};
-use std::ops::AddAssign;
 
 use bytes::Bytes;
 use odgm_storage::data::Durability;
-use serde::{Deserialize, Serialize};
 
-use super::item::{Entry, Mark, Marks};
+use super::answer::SMALL;
+use super::item::{Entry, Mark};
+use super::message::{BATCH_BYTES, Leaf, Request, Response, Verdict, decode, encode, short, unfit};
 use super::table::{Merged, MstTable};
+use super::traffic::Traffic;
 use super::tree::{Fingerprint, Range};
+use crate::Result;
 use crate::object::ReplicaId;
 use crate::state::Change;
-use crate::{Error, Result, codec};
 
-/// The format of the messages.
-const VERSION: u8 = 1;
-/// About how many bytes of entries go into one message; one entry always fits.
-pub(super) const BATCH_BYTES: usize = 256 << 10;
 /// Ranges of one comparison.
 const COMPARED: usize = 64;
 /// Ranges of one request for entries.
 const LEAVES: usize = 256;
 /// Marks of one request for entries.
 const MARKS: usize = 8192;
-/// A range with at most so many items is not split any more.
-const SMALL: u64 = 64;
 /// A range with more items here is split here, even if the other has few.
 const LARGE: u64 = 512;
-
-/// What the leader asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Request {
-    /// "I have this." With the time of its clock when there are tombstones to agree on.
-    Hello { root: u64, retired: u64, clock: Option<u64> },
-    /// Which of these ranges differ?
-    Compare(Vec<(Range, Fingerprint)>),
-    /// What is there beside these?
-    Leaves(Vec<Leaf>),
-    /// Take these.
-    Give { clock: u64, entries: Vec<Entry> },
-    /// The exchange that began at these times of the leader's and the answerer's clock is complete.
-    Done { leader: u64, answerer: u64 },
-    /// Last writes of a replica that left the placement.
-    Inherit { entries: Vec<Entry> },
-    /// Lead an exchange with me.
-    Nudge,
-}
-
-impl Traffic {
-    /// What came since an earlier count.
-    pub(super) fn since(self, earlier: Traffic) -> Traffic {
-        Traffic {
-            pages: self.pages - earlier.pages,
-            given: self.given - earlier.given,
-            received: self.received - earlier.received,
-            requests: self.requests - earlier.requests,
-            bytes_sent: self.bytes_sent - earlier.bytes_sent,
-            bytes_received: self.bytes_received - earlier.bytes_received,
-        }
-    }
-}
-
-impl AddAssign for Traffic {
-    fn add_assign(&mut self, other: Self) {
-        self.pages += other.pages;
-        self.given += other.given;
-        self.received += other.received;
-        self.requests += other.requests;
-        self.bytes_sent += other.bytes_sent;
-        self.bytes_received += other.bytes_received;
-    }
-}
-
-/// A range with few items.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Leaf {
-    range: Range,
-    /// The leader's items in it.
-    marks: Vec<Mark>,
-    /// Whether to say which of them are not there.
-    compare: bool,
-}
-
-/// What is answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Response {
-    /// The roots are the same. `buries`: tombstones are there.
-    Same { buries: bool, clock: Option<u64>, retired: u64 },
-    /// They differ.
-    Differs { root: Fingerprint, retired: u64, clock: Option<u64> },
-    /// One for each range.
-    Compared(Vec<Verdict>),
-    /// Entries that the leader lacks; for each leaf which of its items lack here; and, when the entries
-    /// did not fit, in which leaf and where the rest begins.
-    Entries { clock: u64, entries: Vec<Entry>, wanted: Vec<Vec<u32>>, rest: Option<(u32, Bytes)> },
-    /// Taken; so many wait for the clock.
-    Given { held: u64 },
-    /// Noted.
-    Done,
-}
-
-/// How a range compares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Verdict {
-    Same,
-    /// There is nothing there.
-    Empty,
-    /// It has few items.
-    Few,
-    /// Its parts: where each ends, and what is in it.
-    Parts(Vec<(Option<Bytes>, Fingerprint)>),
-}
-
-/// What an exchange moved and looked at, on the leader's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Traffic {
-    /// Ranges compared.
-    pub pages: u64,
-    /// Entries sent.
-    pub given: u64,
-    /// Entries received.
-    pub received: u64,
-    /// Requests.
-    pub requests: u64,
-    /// Bytes of the requests.
-    pub bytes_sent: u64,
-    /// Bytes of the answers.
-    pub bytes_received: u64,
-}
 
 /// Items that the answerer lacks.
 #[derive(Debug)]
@@ -394,179 +288,4 @@ impl Exchange {
         }
         Ok(())
     }
-}
-
-fn encode<T: Serialize>(message: &T) -> Bytes {
-    codec::encode_versioned(VERSION, message).into()
-}
-
-fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    codec::decode_versioned(VERSION, bytes).ok_or_else(|| unfit("a message that can't be read"))
-}
-
-/// Entries as messages for another replica of the placement, each answered like a request of an exchange.
-pub fn push(table: &mut MstTable, entries: Vec<Entry>, now: u64) -> Vec<Bytes> {
-    let mut messages = Vec::new();
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    let mut entries = entries.into_iter().peekable();
-    while let Some(entry) = entries.next() {
-        bytes += entry.bytes();
-        batch.push(entry);
-        if bytes >= BATCH_BYTES || entries.peek().is_none() {
-            let clock = table.tick(now);
-            messages.push(encode(&Request::Give { clock, entries: std::mem::take(&mut batch) }));
-            bytes = 0;
-        }
-    }
-    messages
-}
-
-fn unfit(what: &str) -> Error {
-    Error::Invalid(format!("exchange: {what}"))
-}
-
-/// What of a fingerprint goes with every hello.
-fn short(root: Fingerprint) -> u64 {
-    (root.sum >> 64) as u64 ^ root.sum as u64 ^ root.count
-}
-
-/// Answers a request of another replica of the placement. May wait for the disk.
-///
-/// # Errors
-/// When the request is malformed, or the data layer fails.
-pub fn answer(
-    table: &mut MstTable,
-    leader: ReplicaId,
-    request: &[u8],
-    now: u64,
-) -> Result<(Bytes, Vec<Change>)> {
-    let (response, changes) = answer_request(table, leader, decode(request)?, now)?;
-    Ok((encode(&response), changes))
-}
-
-fn answer_request(
-    table: &mut MstTable,
-    leader: ReplicaId,
-    request: Request,
-    now: u64,
-) -> Result<(Response, Vec<Change>)> {
-    let mut changes = Vec::new();
-    let response = match request {
-        Request::Hello { root, retired, clock } => {
-            table.retire(retired)?;
-            let clock = if clock.is_some() { Some(table.promise(now)?) } else { None };
-            let (own, retired) = (table.root(), table.retired());
-            if short(own) == root {
-                Response::Same { buries: table.tombstones() > 0, clock, retired }
-            } else {
-                Response::Differs { root: own, retired, clock }
-            }
-        }
-        Request::Compare(ranges) => {
-            let verdicts = ranges.into_iter().map(|(range, theirs)| compare(table, range, theirs));
-            Response::Compared(verdicts.collect::<Result<_>>()?)
-        }
-        Request::Leaves(leaves) => answer_leaves(table, leaves, now)?,
-        Request::Give { clock, entries } => {
-            let merged = table.merge((leader, clock), entries, now, Durability::Now)?;
-            changes = merged.changes;
-            Response::Given { held: merged.held }
-        }
-        Request::Done { leader: theirs, answerer: ours } => {
-            table.met(leader, theirs, ours);
-            Response::Done
-        }
-        Request::Inherit { entries } => {
-            let merged = table.inherit(entries, now, Durability::Now)?;
-            changes = merged.changes;
-            Response::Given { held: merged.held }
-        }
-        Request::Nudge => Response::Done,
-    };
-    Ok((response, changes))
-}
-
-/// Answers a replica that is not of the placement: it may hand over its last writes, and nothing else.
-///
-/// # Errors
-/// As [`answer`].
-pub(super) fn answer_stranger(
-    table: &mut MstTable,
-    request: &[u8],
-    now: u64,
-) -> Result<(Bytes, Vec<Change>)> {
-    match decode(request)? {
-        Request::Inherit { entries } => {
-            let Merged { changes, held, .. } = table.inherit(entries, now, Durability::Now)?;
-            Ok((encode(&Response::Given { held }), changes))
-        }
-        _ => Err(unfit("the sender is no replica of this shard")),
-    }
-}
-
-/// A batch of the writes that this replica stamped itself, for one that stays when this one leaves; and where
-/// the rest begins.
-pub(super) fn inheritance(table: &MstTable, from: Bytes) -> Result<(Bytes, Option<Bytes>)> {
-    let mut bytes = BATCH_BYTES;
-    let (mut entries, rest) = table.entries(&Range { from, to: None }, &|_| true, &mut bytes)?;
-    entries.retain(|entry| entry.stamp().replica == table.replica());
-    Ok((encode(&Request::Inherit { entries }), rest))
-}
-
-/// Asks a replica that leads the exchanges with this one for an exchange.
-pub(super) fn nudge() -> Bytes {
-    encode(&Request::Nudge)
-}
-
-/// Whether a message asks for an exchange.
-pub(super) fn is_nudge(message: &[u8]) -> bool {
-    matches!(decode(message), Ok(Request::Nudge))
-}
-
-fn compare(table: &MstTable, range: Range, theirs: Fingerprint) -> Result<Verdict> {
-    let own = table.fingerprint(&range)?;
-    if own == theirs {
-        return Ok(Verdict::Same);
-    }
-    if own.count == 0 {
-        return Ok(Verdict::Empty);
-    }
-    match table.split(&range).filter(|_| own.count > SMALL) {
-        None => Ok(Verdict::Few),
-        Some(parts) => {
-            let parts = parts.into_iter().map(|part| {
-                let print = table.fingerprint(&part)?;
-                Ok((part.to, print))
-            });
-            Ok(Verdict::Parts(parts.collect::<Result<_>>()?))
-        }
-    }
-}
-
-fn answer_leaves(table: &mut MstTable, leaves: Vec<Leaf>, now: u64) -> Result<Response> {
-    let clock = table.tick(now);
-    let (mut bytes, mut entries, mut wanted, mut cut) = (BATCH_BYTES, Vec::new(), Vec::new(), None);
-    for (at, leaf) in (0_u32..).zip(leaves) {
-        let theirs = Marks::new(&leaf.marks);
-        if leaf.compare {
-            let own = Marks::new(&table.marks(&leaf.range)?);
-            let lacking = (0_u32..).zip(&leaf.marks).filter(|(_, mark)| own.lacks(mark));
-            wanted.push(lacking.map(|(at, _)| at).collect());
-        } else {
-            wanted.push(Vec::new());
-        }
-        let (more, rest) = table.entries(&leaf.range, &|mark| theirs.lacks(mark), &mut bytes)?;
-        entries.extend(more);
-        if let Some(rest) = rest {
-            // A leaf of which nothing fitted is asked for again as it is.
-            cut = Some((at, rest));
-            break;
-        }
-    }
-    if let Some((at, rest)) = &cut
-        && entries.is_empty()
-    {
-        return Err(Error::Internal(format!("no entry fits into leaf {at} from {}", rest.escape_ascii())));
-    }
-    Ok(Response::Entries { clock, entries, wanted, rest: cut })
 }
