@@ -126,6 +126,8 @@ async fn simulate(plan: Plan, watch: Arc<Watch>) -> Outcome {
         for client in &mut back {
             client.read_all().await;
         }
+        // The upkeep may have written meanwhile.
+        settle(&cluster).await;
         tell_states(&cluster);
         watch.end();
     }
