@@ -1,3 +1,5 @@
+//! That the forms which the documents show are understood, and wrong ones are not.
+
 use clap::{CommandFactory, Parser};
 
 use super::Cli;
