@@ -6,16 +6,13 @@ use std::time::Duration;
 use odgm_shard::cluster::ClusterMap;
 use odgm_shard::cluster::answers::{self, Answered, FirstAnswer};
 use odgm_shard::cluster::transaction::Refused;
-use odgm_shard::protocol::{Code, Refusal};
+use odgm_shard::protocol::{Code, MAX_RID_BYTES, Refusal};
 use odgm_shard::runtime::{Runtime, TokioRuntime, unix_ms};
 use odgm_shard::state::Operation;
 use serde_json::Value;
 
 use crate::request::AdminRequest;
 use crate::system::{ChangeError, SystemShard};
-
-/// Longer ones are refused, as with commands.
-const MAX_RID_BYTES: usize = 64;
 
 /// A request as it is remembered.
 #[derive(Debug)]

@@ -19,5 +19,6 @@ pub use keys::{CommandTarget, DataQuery, Keys, PartitionChunk, Plane, ShardAddre
 pub use refusal::{Code, Effect, Refusal};
 pub use reply::{Answer, End, Voice};
 pub use request::{
-    Body, CacheRequest, CommandRequest, Consistency, Find, ReadParameters, ReadRequest, ReplayRequest,
+    Body, CacheRequest, CommandRequest, Consistency, Find, MAX_RID_BYTES, ReadParameters, ReadRequest,
+    ReplayRequest,
 };

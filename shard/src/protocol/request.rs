@@ -18,7 +18,7 @@ use crate::object::{ObjectKey, Value};
 use crate::state::{Command, Condition, IndexQuery, Operation, Selection, index};
 
 /// The longest request id.
-const MAX_RID_BYTES: usize = 64;
+pub const MAX_RID_BYTES: usize = 64;
 
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
