@@ -6,6 +6,7 @@ mod factory;
 pub mod mst;
 mod queue;
 pub mod raft;
+mod rid_window;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use odgm_storage::data::ApplicationDataStorage;
 use odgm_transport::timer::BoxFuture;
+use openraft_rt::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::queue::{self, Pending, Queue, WriteOptions, stopped};
+use super::rid_window::RidWindow;
 use super::{ChangeSink, KeptBy, Offers, Role, ShardState, ShardStatus};
 use crate::object::{NodeId, ReplicaId};
 use crate::runtime::Runtime;
@@ -97,6 +99,7 @@ impl Writer {
     /// Writes what comes, until the queue is gone, until `stop`, or until the data layer fails.
     async fn run<R: Runtime>(mut self, stop: CancellationToken) {
         let mut batch = Vec::new();
+        let mut window = RidWindow::<R::Instant>::new(self.options.rid_window);
         loop {
             let taken = self.commands.recv_many(&mut batch, self.options.batch_commands);
             if stop.run_until_cancelled(taken).await.unwrap_or(0) == 0 {
@@ -104,7 +107,7 @@ impl Writer {
             }
             let (commands, waiters): (Vec<_>, Vec<_>) =
                 batch.drain(..).map(|pending| (pending.command, pending.waiter)).unzip();
-            match self.apply::<R>(commands).await {
+            match self.apply::<R>(commands, &mut window).await {
                 Ok(Applied { outcomes, changes }) => {
                     (self.sink)(changes);
                     for (waiter, outcome) in waiters.into_iter().zip(outcomes.into_iter().flatten()) {
@@ -129,11 +132,16 @@ impl Writer {
         }
     }
 
-    async fn apply<R: Runtime>(&mut self, commands: Vec<Command>) -> Result<Applied> {
+    async fn apply<R: Runtime>(
+        &mut self,
+        commands: Vec<Command>,
+        window: &mut RidWindow<R::Instant>,
+    ) -> Result<Applied> {
         let mut table = self.table.take().ok_or_else(stopped)?;
         let index = table.applied().map_or(1, |position| position.index + 1);
         let position = Position { term: 0, index };
-        let batch = Batch { time: R::wall_clock(), rid_window_ms: self.options.rid_window_ms(), commands };
+        let time = R::wall_clock();
+        let batch = Batch { time, rid_window_ms: window.ms(R::Instant::now(), time), commands };
         let durability = self.options.durability;
         let (table, applied) = R::blocking(move || {
             let applied = table.apply_as(vec![(position, Input::Batch(batch))], durability);

@@ -46,12 +46,6 @@ impl Default for WriteOptions {
     }
 }
 
-impl WriteOptions {
-    pub(super) fn rid_window_ms(&self) -> u64 {
-        u64::try_from(self.rid_window.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
 /// A command with who waits for it.
 pub(super) struct Pending {
     pub(super) command: Command,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use openraft_rt::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +11,7 @@ use super::router::Message;
 use super::table::Written;
 use super::{answer, message};
 use crate::replication::queue::{Pending, WriteOptions, stopped};
+use crate::replication::rid_window::RidWindow;
 use crate::runtime::Runtime;
 
 /// Writes what clients give, until the queue is gone, `stop`, or a failure of the data layer.
@@ -19,6 +21,7 @@ pub(super) async fn write<R: Runtime>(
     stop: CancellationToken,
 ) {
     let mut batch = Vec::new();
+    let mut window = RidWindow::<R::Instant>::new(core.options.writes.rid_window);
     while !core.has_failed() {
         let taken = commands.recv_many(&mut batch, core.options.writes.batch_commands);
         if stop.run_until_cancelled(taken).await.unwrap_or(0) == 0 {
@@ -26,11 +29,11 @@ pub(super) async fn write<R: Runtime>(
         }
         let (given, waiters): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|pending| (pending.command, pending.waiter)).unzip();
+        let now = R::wall_clock();
+        let window_ms = window.ms(R::Instant::now(), now);
         let writing = core.clone();
         let written = R::blocking(move || {
             let WriteOptions { durability, .. } = writing.options.writes;
-            let window_ms = writing.options.writes.rid_window_ms();
-            let now = R::wall_clock();
             let mut table = lock(&writing.table);
             let Written { outcomes, changes, entries } = table.write(given, now, window_ms, durability)?;
             let messages = message::push(&mut table, entries, now);

@@ -38,8 +38,8 @@ impl<R: Runtime> Clocks<R> {
     }
 
     /// The time for a command, NTP64: the own clock's, but no more than the tolerance ahead of a majority of the
-    /// voters. 0, which moves nothing, while too few of them were heard.
-    pub(crate) fn time(&self, own: u64, voters: impl Iterator<Item = u64>) -> u64 {
+    /// voters; `None` while too few of them were heard.
+    pub(crate) fn time(&self, own: u64, voters: impl Iterator<Item = u64>) -> Option<u64> {
         let wall = R::wall_clock();
         let heard = self.lock();
         let shows = |voter: u64| {
@@ -58,11 +58,11 @@ impl<R: Runtime> Clocks<R> {
 }
 
 /// `wall`, or what a majority of the clocks has reached with the tolerance on top.
-fn limited(wall: u64, mut clocks: Vec<u64>) -> u64 {
+fn limited(wall: u64, mut clocks: Vec<u64>) -> Option<u64> {
     clocks.sort_unstable_by(|one, other| other.cmp(one));
     match clocks.get(clocks.len() / 2) {
-        None | Some(0) => 0,
-        Some(reached) => wall.min(reached.saturating_add(ntp64(TOLERANCE))),
+        None | Some(0) => None,
+        Some(reached) => Some(wall.min(reached.saturating_add(ntp64(TOLERANCE)))),
     }
 }
 
@@ -74,20 +74,20 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_ahead_is_held_back_by_the_majority() {
-        assert_eq!(limited(500 * SECOND, vec![500 * SECOND, 100 * SECOND, 99 * SECOND]), 101 * SECOND);
+        assert_eq!(limited(500 * SECOND, vec![500 * SECOND, 100 * SECOND, 99 * SECOND]), Some(101 * SECOND));
         // Two of three agree.
-        assert_eq!(limited(500 * SECOND, vec![500 * SECOND, 499 * SECOND, 99 * SECOND]), 500 * SECOND);
+        assert_eq!(limited(500 * SECOND, vec![500 * SECOND, 499 * SECOND, 99 * SECOND]), Some(500 * SECOND));
     }
 
     #[test]
     fn a_clock_that_is_behind_is_its_own() {
-        assert_eq!(limited(90 * SECOND, vec![90 * SECOND, 100 * SECOND, 99 * SECOND]), 90 * SECOND);
+        assert_eq!(limited(90 * SECOND, vec![90 * SECOND, 100 * SECOND, 99 * SECOND]), Some(90 * SECOND));
     }
 
     #[test]
-    fn nothing_moves_until_a_majority_was_heard() {
-        assert_eq!(limited(500 * SECOND, vec![500 * SECOND, 0, 0]), 0);
-        assert_eq!(limited(500 * SECOND, vec![500 * SECOND, 0]), 0);
-        assert_eq!(limited(500 * SECOND, vec![500 * SECOND]), 500 * SECOND);
+    fn the_time_is_unknown_until_a_majority_was_heard() {
+        assert_eq!(limited(500 * SECOND, vec![500 * SECOND, 0, 0]), None);
+        assert_eq!(limited(500 * SECOND, vec![500 * SECOND, 0]), None);
+        assert_eq!(limited(500 * SECOND, vec![500 * SECOND]), Some(500 * SECOND));
     }
 }

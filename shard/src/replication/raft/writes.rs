@@ -13,7 +13,7 @@ use odgm_transport::timer::BoxFuture;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::impls::OneshotResponder;
 use openraft::raft::ClientWriteResult;
-use openraft_rt::WatchReceiver;
+use openraft_rt::{Instant, WatchReceiver};
 use tokio::sync::mpsc;
 
 use super::RaftOptions;
@@ -24,12 +24,16 @@ use super::types::{Payload, Types};
 use crate::Error;
 use crate::object::NodeId;
 use crate::replication::queue::{Pending, Waiter, stopped};
+use crate::replication::rid_window::RidWindow;
 use crate::runtime::Runtime;
 use crate::state::Batch;
 
 /// How long the first command of a new batch may wait for others that are likely to come: those that were
 /// answered together are followed together.
 const LINGER: Duration = Duration::from_millis(1);
+
+/// Until the clocks of the others are looked at again.
+const LISTEN: Duration = Duration::from_millis(2);
 
 /// When to propose what waits. A log entry costs about the same whatever it holds, so under load few large ones
 /// are better than many small ones: a batch is proposed beside others only once it is as large as
@@ -86,6 +90,7 @@ pub(crate) async fn propose<R: Runtime>(
     let mut batches: FuturesUnordered<BoxFuture<'static, Done<R>>> = FuturesUnordered::new();
     let mut under_way = 0;
     let mut pace = Pace::default();
+    let mut window = RidWindow::<R::Instant>::new(options.rid_window);
     let mut linger: Option<Pin<Box<R::Sleep>>> = None;
     let mut open = true;
     while open || !waiting.is_empty() || !batches.is_empty() {
@@ -96,20 +101,24 @@ pub(crate) async fn propose<R: Runtime>(
             decision => decision,
         };
         match decision {
-            Decision::Propose => {
-                linger = None;
-                let (payload, waiters) = gather(&mut waiting, now(&raft, &clocks), &options);
-                let (responder, result) = OneshotResponder::new_pair();
-                match raft.client_write_ff(payload, Some(responder)).await {
-                    Ok(()) => {
-                        under_way += waiters.len();
-                        pace.proposed(under_way);
-                        batches.push(Box::pin(async move { (waiters, result.await.ok()) }));
+            Decision::Propose => match now(&raft, &clocks) {
+                Time::Awaited if open => linger = Some(Box::pin(R::sleep(LISTEN))),
+                time => {
+                    linger = None;
+                    let window_ms = window.ms(R::Instant::now(), time.known());
+                    let (payload, waiters) = gather(&mut waiting, time.known(), window_ms, &options);
+                    let (responder, result) = OneshotResponder::new_pair();
+                    match raft.client_write_ff(payload, Some(responder)).await {
+                        Ok(()) => {
+                            under_way += waiters.len();
+                            pace.proposed(under_way);
+                            batches.push(Box::pin(async move { (waiters, result.await.ok()) }));
+                        }
+                        Err(fatal) => fail(waiters, &Error::Unavailable(fatal.to_string())),
                     }
-                    Err(fatal) => fail(waiters, &Error::Unavailable(fatal.to_string())),
+                    continue;
                 }
-                continue;
-            }
+            },
             Decision::Wait => linger = None,
             Decision::Linger => {
                 linger.get_or_insert_with(|| Box::pin(R::sleep(LINGER)));
@@ -152,14 +161,42 @@ async fn next<R: Runtime>(
 }
 
 /// The time of what is proposed now.
-fn now<R: Runtime>(raft: &Raft<R>, clocks: &Clocks<R>) -> u64 {
+enum Time {
+    Known(u64),
+    /// The answers to a leader's first entry bring the others' clocks. Without them a command would bear the time of
+    /// the one before it, and a ttl could be over before it began.
+    Awaited,
+    /// This replica does not lead: nothing will be proposed.
+    Unknown,
+}
+
+impl Time {
+    /// 0 moves nothing.
+    fn known(&self) -> u64 {
+        match self {
+            Time::Known(time) => *time,
+            Time::Awaited | Time::Unknown => 0,
+        }
+    }
+}
+
+fn now<R: Runtime>(raft: &Raft<R>, clocks: &Clocks<R>) -> Time {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    clocks.time(metrics.id, metrics.membership_config.membership().voter_ids())
+    match clocks.time(metrics.id, metrics.membership_config.membership().voter_ids()) {
+        Some(time) => Time::Known(time),
+        None if metrics.state.is_leader() => Time::Awaited,
+        None => Time::Unknown,
+    }
 }
 
 /// One entry of what waits.
-fn gather(waiting: &mut VecDeque<Pending>, time: u64, options: &RaftOptions) -> (Payload, Vec<Waiter>) {
+fn gather(
+    waiting: &mut VecDeque<Pending>,
+    time: u64,
+    rid_window_ms: u64,
+    options: &RaftOptions,
+) -> (Payload, Vec<Waiter>) {
     let mut bytes = 0;
     let (mut commands, mut waiters) = (Vec::new(), Vec::new());
     while let Some(Pending { command, waiter }) = waiting.pop_front() {
@@ -170,7 +207,6 @@ fn gather(waiting: &mut VecDeque<Pending>, time: u64, options: &RaftOptions) -> 
             break;
         }
     }
-    let rid_window_ms = u64::try_from(options.rid_window.as_millis()).unwrap_or(u64::MAX);
     let batch = Batch { time, rid_window_ms, commands };
     (encode_batch(&batch), waiters)
 }
