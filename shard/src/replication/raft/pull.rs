@@ -156,8 +156,12 @@ impl<R: Runtime> Job<R> {
             Err(reason) => return InstallState::Failed(reason),
         };
         let snapshot = Snapshot { meta: install.meta, snapshot: handle };
-        match self.raft.install_full_snapshot(install.vote, snapshot).await {
-            Ok(response) => InstallState::Done(response.vote),
+        let (vote, installed) = (install.vote, self.raft.install_full_snapshot(install.vote, snapshot).await);
+        match installed {
+            Ok(response) if response.vote == vote => InstallState::Done(vote),
+            // The same leader may have come back in a new term, and ask about the same file: it would take an answer
+            // with its own vote for a success.
+            Ok(_) => InstallState::Failed("the term ended meanwhile".to_owned()),
             Err(fatal) => InstallState::Failed(fatal.to_string()),
         }
     }
