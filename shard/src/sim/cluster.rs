@@ -142,7 +142,11 @@ impl Cluster {
         let failed: Vec<(u64, String)> = state
             .nodes
             .values()
-            .filter_map(|node| Some((node.id, node.process.as_ref()?.failure()?)))
+            .filter_map(|node| {
+                let process = node.process.as_ref()?;
+                let gone = || node.disk.is_dark().then(|| "the power is gone".to_owned());
+                Some((node.id, process.failure().or_else(gone)?))
+            })
             .collect();
         for (id, reason) in failed {
             let node = state.nodes.get_mut(&id).expect("it is one of them");

@@ -18,7 +18,7 @@ use crate::replication::raft::Vote;
 use crate::state::Change;
 
 /// Lines of the trace that are kept.
-const TRACE_LINES: usize = 4_000;
+const TRACE_LINES: usize = 20_000;
 
 /// A replica by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
