@@ -6,6 +6,7 @@
 //! copied, so that a small value held for long does not hold a whole receive buffer.
 
 mod convert;
+mod links;
 mod replies;
 mod runtime;
 
@@ -15,9 +16,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zenoh::Wait;
 use zenoh::bytes::Encoding;
+use zenoh::internal::runtime::{DynamicRuntime, Runtime, RuntimeBuilder};
 use zenoh::query::{ConsolidationMode, QueryTarget, Selector};
 use zenoh::sample::{Locality, SampleKind};
 
+use self::links::AllOrNone;
 use self::replies::ReplyPool;
 pub use self::replies::ReplyStats;
 pub use self::runtime::{RUNTIME_VALUE, RUNTIME_VARIABLE, prepare_runtime};
@@ -38,6 +41,7 @@ const ALONE: usize = 2;
 /// A zenoh session. Needs a tokio runtime of several threads. Close it before its process ends.
 pub struct ZenohSession {
     name: String,
+    runtime: Runtime,
     session: zenoh::Session,
     replies: Arc<ReplyPool>,
     /// One for each call that is not over.
@@ -52,9 +56,9 @@ impl ZenohSession {
     /// cannot listen, or nothing answered within `connect_timeout`.
     pub async fn open(options: &SessionOptions, name: &str) -> Result<Arc<ZenohSession>> {
         let config = options.to_zenoh()?;
-        let session = zenoh::open(config).await.map_err(session_error)?;
+        let (runtime, session) = Box::pin(start(config)).await.map_err(session_error)?;
         let replies = ReplyPool::start(name)?;
-        Ok(Arc::new(ZenohSession { name: name.to_owned(), session, replies, calls: Arc::default() }))
+        Ok(Arc::new(ZenohSession { name: name.to_owned(), runtime, session, replies, calls: Arc::default() }))
     }
 
     /// Where the session listens, with the ports that the system chose.
@@ -78,9 +82,24 @@ impl ZenohSession {
     }
 }
 
+/// As `zenoh::open`, with an eye on the links.
+async fn start(config: zenoh::Config) -> zenoh::Result<(Runtime, zenoh::Session)> {
+    let mut runtime = RuntimeBuilder::new(config).build().await?;
+    let shared = DynamicRuntime::from(runtime.clone());
+    shared.new_handler(Arc::new(AllOrNone));
+    // What listens and dials finds a session behind it.
+    let session = zenoh::session::init(shared).await?;
+    runtime.start().await?;
+    Ok((runtime, session))
+}
+
 impl Drop for ZenohSession {
     fn drop(&mut self) {
-        self.replies.close();
+        if self.runtime.is_closed() {
+            self.replies.close();
+        } else if let Err(error) = self.close() {
+            tracing::warn!(%error, session = self.name, "a session was left open, and could not be closed");
+        }
     }
 }
 
@@ -231,8 +250,9 @@ impl Session for ZenohSession {
 
     fn close(&self) -> Result<()> {
         // On a thread of its own: zenoh waits in place, which some runtimes do not allow.
-        let session = self.session.clone();
-        let closed = std::thread::spawn(move || session.close().wait()).join();
+        let (session, runtime) = (self.session.clone(), self.runtime.clone());
+        let close = move || session.close().wait().and_then(|()| runtime.close().wait());
+        let closed = std::thread::spawn(close).join();
         self.replies.close();
         match closed {
             Ok(result) => result.map_err(session_error),

@@ -23,3 +23,26 @@ fn what_a_failed_sync_left_in_memory_is_written_again_at_the_next_start() {
     holds(26);
     holds(60);
 }
+
+/// The clocks of a majority agreed on a wrong time for a while: log time stepped a minute ahead when it ended, and
+/// commands that were repeated across the step ran twice.
+#[test]
+fn log_time_that_steps_ahead_does_not_let_a_command_run_twice() {
+    for seed in [458, 504, 1413, 2886, 3958, 4739, 5041, 5617, 5757, 6434] {
+        holds(seed);
+    }
+}
+
+/// A leader that had heard no other clock stamped the first command of its group with 1970: its event was too old to
+/// be kept, and a ttl would have been over before it began.
+#[test]
+fn the_first_command_of_a_group_has_a_time() {
+    holds(1663);
+}
+
+/// A follower was offered the same snapshot in two terms of one leader. Installing it in the first failed, which the
+/// second took for done: it sent what comes behind the snapshot for ever.
+#[test]
+fn a_snapshot_offered_in_two_terms_is_installed() {
+    holds(6486);
+}
