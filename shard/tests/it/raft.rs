@@ -139,6 +139,39 @@ async fn a_follower_that_hears_nobody_says_so_and_follows_again_once_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_lost_its_quorum_says_so_and_serves_again_once_it_has_one() {
+    let mut grid = Grid::founded(Layers::Memory, 3, options()).await;
+    let leader = grid.leader().await;
+    write(grid.shard(leader), "alice", "1").await;
+    let others: Vec<u64> = grid.nodes.keys().copied().filter(|node| *node != leader).collect();
+    let mut known = grid.shard(leader).status();
+    let mut down = Vec::new();
+    for node in others {
+        down.push(grid.crash(node).await);
+    }
+    let alone = known.wait_for(|status| status.role == Role::Leaderless && status.serving.is_none());
+    tokio::time::timeout(PATIENCE, alone).await.unwrap().unwrap();
+    for node in down {
+        grid.restart(node).await;
+    }
+    let served = known.wait_for(|status| status.serving.is_some());
+    tokio::time::timeout(PATIENCE, served).await.unwrap().unwrap();
+    let serving = grid.leader().await;
+    assert_eq!(read(grid.shard(serving), "alice"), Some("1".into()));
+}
+
+/// Its heartbeats are answered, whether somebody writes or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_leader_goes_on_serving() {
+    let grid = Grid::founded(Layers::Memory, 3, options()).await;
+    let leader = grid.leader().await;
+    let mut known = grid.shard(leader).status();
+    let ended = known.wait_for(|status| status.role != Role::Serving);
+    let ended = tokio::time::timeout(4 * options().election_max, ended).await;
+    assert!(ended.is_err(), "{:?}", ended.map(|status| status.map(|status| status.role)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_isolated_leader_confirms_no_read_after_another_has_taken_over() {
     let options = RaftOptions { deadline: Duration::from_secs(3), ..options() };
     let grid = Grid::founded(Layers::Memory, 3, options).await;

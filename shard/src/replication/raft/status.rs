@@ -53,8 +53,8 @@ impl<R: Runtime> Heard<R> {
     }
 }
 
-/// Tells the status as it changes, until openraft stops. A replica that does not hear its leader for that long
-/// follows nobody: without a quorum to ask, openraft goes on to name the last leader that it knew.
+/// Tells the status as it changes, until openraft stops. A replica that does not hear its leader for that long, or a
+/// leader its quorum, follows nobody: openraft goes on to name the last leader that it knew, be it itself.
 pub(crate) async fn publish<R: Runtime>(
     raft: Raft<R>,
     heard: Arc<Heard<R>>,
@@ -63,17 +63,25 @@ pub(crate) async fn publish<R: Runtime>(
 ) {
     let mut metrics = raft.metrics();
     loop {
-        let mut next = of(&*metrics.borrow_and_update());
+        let (mut next, acknowledged) = {
+            let metrics = metrics.borrow_and_update();
+            (of(&*metrics), metrics.last_quorum_acked.map(|at| at.elapsed()))
+        };
         let stopped = next.role == Role::Stopped;
-        let mut again = None;
-        if next.role == Role::Following {
-            let left = patience.saturating_sub(heard.silence());
+        let silence = match next.role {
+            Role::Following => Some(heard.silence()),
+            // Alone it is a quorum, and asks nobody.
+            Role::Serving if next.voters.len() > 1 => acknowledged,
+            Role::Serving | Role::Leaderless | Role::Stopped => None,
+        };
+        let again = silence.map(|silence| {
+            let left = patience.saturating_sub(silence);
             if left.is_zero() {
                 (next.role, next.serving) = (Role::Leaderless, None);
             }
             // Whoever is heard again is followed again, soon.
-            again = Some(left.max(patience / 4));
-        }
+            left.max(patience / 4)
+        });
         status.send_if_modified(|present| {
             let changed = *present != next;
             if changed {
