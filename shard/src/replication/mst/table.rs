@@ -6,20 +6,22 @@
 //! older of it. So whatever order, repetition or loss the exchanges meet, replicas that have heard of the
 //! same writes hold the same.
 
+mod burial;
+mod ranges;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use odgm_storage::data::{ApplicationDataStorage, DataView, Direction, Durability, Keyspace, WriteBatch};
+use odgm_storage::data::{ApplicationDataStorage, DataView, Durability, Keyspace, WriteBatch};
 
+use self::ranges::{items, read_fingerprint};
 use super::agreed::Agreed;
 use super::edit::{Edit, Finished, Tombstones, read_entry, read_item};
-use super::item::{self, AGREED, Entry, Item, Mark};
+use super::item::{self, AGREED, Entry};
 use super::stamp::is_future;
-use super::tree::{Fingerprint, Range, Tree};
+use super::tree::{Delta, Fingerprint, Range, Tree};
 use crate::object::{ObjectKey, ReplicaId};
-use crate::planted::{Bug, planted};
 use crate::runtime::ntp64;
 use crate::state::index::Held;
 use crate::state::layout::{self, Counters};
@@ -307,153 +309,6 @@ impl MstTable {
         Ok(Written { outcomes: Vec::new(), changes, entries: self.read(slots)? })
     }
 
-    /// An exchange with a replica ended that began when its clock and the own one were there.
-    pub(super) fn met(&mut self, peer: ReplicaId, theirs: u64, ours: u64) {
-        self.agreed.met(peer, theirs, ours);
-    }
-
-    /// Forgets the tombstones that every replica of the placement has seen. `others` are the other replicas.
-    ///
-    /// # Errors
-    /// After a failure of the data layer the replica must stop.
-    pub fn collect(&mut self, others: &BTreeSet<ReplicaId>, now: u64) -> Result<u64> {
-        self.check()?;
-        if self.tombstones == 0 {
-            return Ok(0);
-        }
-        let clock = self.tick(now);
-        let mut agreed = self.agreed.clone();
-        let nobody = BTreeSet::new();
-        agreed.advance(if planted(Bug::ForgetTombstone) { &nobody } else { others }, clock);
-        self.forget(agreed)
-    }
-
-    /// Forgets the tombstones up to a time, whoever has seen them: for replicas that keep them for a time.
-    ///
-    /// # Errors
-    /// As [`MstTable::collect`].
-    pub fn collect_until(&mut self, time: u64) -> Result<u64> {
-        self.check()?;
-        let mut agreed = self.agreed.clone();
-        agreed.raise(time);
-        if self.tombstones == 0 {
-            self.agreed = agreed;
-            return Ok(0);
-        }
-        self.forget(agreed)
-    }
-
-    /// The placement changed.
-    pub fn reconsider(&mut self) {
-        self.agreed.reconsider();
-    }
-
-    /// The highest floor known: what is buried at or below it counts in no fingerprint.
-    pub(super) fn retired(&self) -> u64 {
-        self.agreed.retired
-    }
-
-    /// Believes another replica's floor.
-    pub(super) fn retire(&mut self, floor: u64) -> Result<()> {
-        self.check()?;
-        if floor <= self.agreed.retired {
-            return Ok(());
-        }
-        let deltas = self.retiring(self.agreed.retired, floor)?;
-        self.agreed.retired = floor;
-        self.agree(self.agreed.clone(), WriteBatch::default(), Durability::Later)?;
-        self.apply_to_tree(&deltas)
-    }
-
-    fn forget(&mut self, agreed: Agreed) -> Result<u64> {
-        let deltas = self.retiring(self.agreed.retired, agreed.retired)?;
-        let (mut batch, mut agreed, mut forgotten) = (WriteBatch::default(), agreed, 0);
-        let view = self.storage.view();
-        for found in buried(view.as_ref(), 0, agreed.floor) {
-            let (time, slot) = found?;
-            batch.delete(Keyspace::Index, item::tombstone_key(time, &slot));
-            batch.delete(Keyspace::Index, item::item_key(&slot));
-            agreed.dropped = agreed.dropped.max(time);
-            forgotten += 1;
-        }
-        drop(view);
-        if agreed == self.agreed {
-            return Ok(0);
-        }
-        self.agree(agreed, batch, Durability::Later)?;
-        self.tombstones -= forgotten;
-        self.apply_to_tree(&deltas)?;
-        Ok(forgotten)
-    }
-
-    /// How the tree changes when the tombstones above one floor and up to another leave it.
-    fn retiring(&self, above: u64, to: u64) -> Result<Vec<super::tree::Delta>> {
-        let view = self.storage.view();
-        let mut deltas = Vec::new();
-        for found in buried(view.as_ref(), above.saturating_add(1), to) {
-            let (_, slot) = found?;
-            if let Some(item) = read_item(view.as_ref(), &slot)? {
-                let digest = item.digest(&slot);
-                deltas.push((slot, Some(digest), None));
-            }
-        }
-        Ok(deltas)
-    }
-
-    /// The fingerprint of a range.
-    pub(super) fn fingerprint(&self, range: &Range) -> Result<Fingerprint> {
-        let view = self.storage.view();
-        let retired = self.agreed.retired;
-        self.tree.fingerprint(range, &mut |part| read_fingerprint(view.as_ref(), part, retired))
-    }
-
-    /// Parts of a range, by the tree's pages.
-    pub(super) fn split(&self, range: &Range) -> Option<Vec<Range>> {
-        self.tree.split(range)
-    }
-
-    /// The marks of a range's items that count.
-    pub(super) fn marks(&self, range: &Range) -> Result<Vec<Mark>> {
-        let view = self.storage.view();
-        let mut marks = Vec::new();
-        for found in items(view.as_ref(), range) {
-            let (slot, item) = found?;
-            if self.counts(&item) {
-                marks.push(item.mark(&slot));
-            }
-        }
-        Ok(marks)
-    }
-
-    /// Entries of a range, those whose marks `wanted` picks, up to about so many bytes; and where the rest
-    /// begins.
-    pub(super) fn entries(
-        &self,
-        range: &Range,
-        wanted: &dyn Fn(&Mark) -> bool,
-        bytes: &mut usize,
-    ) -> Result<(Vec<Entry>, Option<Bytes>)> {
-        let view = self.storage.view();
-        let mut entries = Vec::new();
-        for found in items(view.as_ref(), range) {
-            let (slot, item) = found?;
-            if !self.counts(&item) || !wanted(&item.mark(&slot)) {
-                continue;
-            }
-            if *bytes == 0 {
-                return Ok((entries, Some(slot)));
-            }
-            let entry = read_entry(view.as_ref(), slot, item)?;
-            *bytes = bytes.saturating_sub(entry.bytes());
-            entries.push(entry);
-        }
-        Ok((entries, None))
-    }
-
-    fn counts(&self, item: &Item) -> bool {
-        item.buried().is_none_or(|buried| buried > self.agreed.retired)
-    }
-
     fn read(&self, slots: BTreeSet<Bytes>) -> Result<Vec<Entry>> {
         let view = self.storage.view();
         let mut entries = Vec::with_capacity(slots.len());
@@ -498,14 +353,7 @@ impl MstTable {
         Ok(changes)
     }
 
-    fn agree(&mut self, agreed: Agreed, mut batch: WriteBatch, durability: Durability) -> Result<()> {
-        batch.put(Keyspace::Meta, AGREED, layout::encode_record(&agreed));
-        self.storage.write(batch, durability)?;
-        self.agreed = agreed;
-        Ok(())
-    }
-
-    fn apply_to_tree(&mut self, deltas: &[super::tree::Delta]) -> Result<()> {
+    fn apply_to_tree(&mut self, deltas: &[Delta]) -> Result<()> {
         if deltas.is_empty() {
             return Ok(());
         }
@@ -525,35 +373,4 @@ impl Entry {
 
 fn ntp64_of_ms(unix_ms: u64) -> u64 {
     ntp64(std::time::Duration::from_millis(unix_ms))
-}
-
-/// The items of a range, by slot.
-fn items<'a>(view: &'a dyn DataView, range: &Range) -> impl Iterator<Item = Result<(Bytes, Item)>> + 'a {
-    let from = Bound::Included(item::item_key(&range.from));
-    let to = range.to.as_ref().map_or_else(item::items_end, |to| item::item_key(to));
-    view.scan(Keyspace::Index, from, Bound::Excluded(to), Direction::Forward).map(|row| {
-        let (key, row) = row?;
-        Ok((item::slot_of(&key), layout::decode_record("item", &row)?))
-    })
-}
-
-/// The tombstones that were made from one time to another, in that order.
-fn buried(view: &dyn DataView, from: u64, to: u64) -> impl Iterator<Item = Result<(u64, Bytes)>> + '_ {
-    let from = Bound::Included(item::tombstone_key(from, b""));
-    let to = Bound::Excluded(item::tombstone_key(to.saturating_add(1), b""));
-    view.scan(Keyspace::Index, from, to, Direction::Forward).map(|row| {
-        let (key, _) = row?;
-        item::parse_tombstone(&key).ok_or_else(|| Error::Internal("damaged tombstone row".to_owned()))
-    })
-}
-
-fn read_fingerprint(view: &dyn DataView, range: &Range, retired: u64) -> Result<Fingerprint> {
-    let mut sum = Fingerprint::default();
-    for found in items(view, range) {
-        let (slot, item) = found?;
-        if item.buried().is_none_or(|buried| buried > retired) {
-            sum.add(item.digest(&slot));
-        }
-    }
-    Ok(sum)
 }
