@@ -20,6 +20,7 @@ mod reads;
 mod router;
 mod shard;
 mod snapshot;
+mod start;
 mod state_machine;
 mod status;
 #[cfg(test)]
@@ -31,7 +32,8 @@ mod writes;
 pub(crate) use encode::decode_vote;
 pub use options::{RaftOptions, ReadMode};
 pub use router::{RAFT_MESSAGE, RaftRouter};
-pub use shard::{Progress, RaftParts, RaftShard};
+pub use shard::{Progress, RaftShard};
 pub use snapshot::ReplicaData;
+pub use start::RaftParts;
 #[cfg(feature = "sim")]
 pub(crate) use types::Vote;
