@@ -5,9 +5,11 @@
 //! from it for a minute: it pins what compactions dropped since. A superseded file stays as long as the
 //! [`RetainPolicy`] says, at least as long. All calls may wait for the disk: they belong off the runtime's threads.
 
+mod checkpoints;
+
 use std::fmt;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,14 +20,8 @@ use odgm_storage::snapshot::{RaftSnapshotStorage, RetainPolicy, SnapshotInfo, Sn
 use odgm_storage::{Error, Result};
 use uuid::Uuid;
 
-use crate::codec;
-
 /// A superseded snapshot that nobody has read for this long is let go.
 const LINGER: Duration = Duration::from_secs(60);
-/// The version of a checkpoint's manifest.
-const MANIFEST_VERSION: u8 = 1;
-const PREFIX: &str = "checkpoint-";
-const SUFFIX: &str = ".manifest";
 
 /// The data layer of a replica, and how a snapshot of it is taken.
 #[derive(Debug, Clone)]
@@ -111,6 +107,12 @@ struct Held {
     checkpoint: Option<PathBuf>,
 }
 
+impl Held {
+    fn frozen((meta, path): (SnapshotMeta, PathBuf)) -> Self {
+        Held { meta, checkpoint: Some(path) }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     current: Option<Held>,
@@ -147,7 +149,7 @@ impl SnapshotSet {
             store.list()?.into_iter().map(|info| Held { meta: info.meta, checkpoint: None }).collect();
         // Only a checkpoint is a directory of its own.
         let frozen = match &data {
-            ReplicaData::Checkpointed(_) => checkpoints(&dir)?,
+            ReplicaData::Checkpointed(_) => checkpoints::list(&dir)?.into_iter().map(Held::frozen).collect(),
             ReplicaData::Exported(_) => Vec::new(),
         };
         for held in frozen {
@@ -196,9 +198,9 @@ impl SnapshotSet {
     pub(crate) fn freeze(self: &Arc<Self>, meta: SnapshotMeta) -> Result<Frozen> {
         match &self.data {
             ReplicaData::Checkpointed(data) => {
-                let target = self.dir.join(format!("{PREFIX}{}", meta.id));
+                let target = checkpoints::path(&self.dir, meta.id);
                 data.checkpoint(&target)?;
-                write_manifest(&self.dir, &meta)?;
+                checkpoints::write_manifest(&self.dir, &meta)?;
                 Ok(Frozen { set: self.clone(), meta, from: From::Checkpoint(target) })
             }
             ReplicaData::Exported(data) => {
@@ -265,7 +267,7 @@ impl SnapshotSet {
         });
         for held in expired {
             if let Some(checkpoint) = &held.checkpoint {
-                remove_checkpoint(&self.dir, checkpoint, held.meta.id)?;
+                checkpoints::remove(&self.dir, checkpoint, held.meta.id)?;
             }
         }
         for id in self.retain.surplus(&self.store.list()?, now_unix_ms) {
@@ -336,61 +338,6 @@ impl Frozen {
         self.set.supersede(Held { meta: self.meta.clone(), checkpoint }, now);
         Ok(SnapshotHandle::new(self.set, self.meta))
     }
-}
-
-/// The complete checkpoints under `dir`; the others are removed.
-fn checkpoints(dir: &Path) -> Result<Vec<Held>> {
-    let io = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |error| Error::io(operation, path, error)
-    };
-    std::fs::create_dir_all(dir).map_err(io("create", dir))?;
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(io("list", dir))? {
-        let path = entry.map_err(io("list", dir))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Some(id) = name.strip_prefix(PREFIX) else { continue };
-        if id.ends_with(SUFFIX) || id.ends_with(".partial") {
-            continue;
-        }
-        let manifest = dir.join(format!("{name}{SUFFIX}"));
-        let Ok(bytes) = std::fs::read(&manifest) else {
-            std::fs::remove_dir_all(&path).map_err(io("remove", &path))?;
-            continue;
-        };
-        let meta: SnapshotMeta = codec::decode_versioned(MANIFEST_VERSION, &bytes).ok_or_else(|| {
-            Error::Corrupt { path: manifest, offset: 0, what: "manifest of a checkpoint".to_owned() }
-        })?;
-        found.push(Held { meta, checkpoint: Some(path) });
-    }
-    Ok(found)
-}
-
-fn write_manifest(dir: &Path, meta: &SnapshotMeta) -> Result<()> {
-    let name = dir.join(format!("{PREFIX}{}{SUFFIX}", meta.id));
-    let partial = dir.join(format!("{PREFIX}{}.partial", meta.id));
-    let write = || {
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(&codec::encode_versioned(MANIFEST_VERSION, meta))?;
-        file.sync_all()?;
-        std::fs::rename(&partial, &name)?;
-        std::fs::File::open(dir)?.sync_all()
-    };
-    write().map_err(|error| Error::io("write", name.clone(), error))
-}
-
-fn remove_checkpoint(dir: &Path, checkpoint: &Path, id: Uuid) -> Result<()> {
-    let manifest = dir.join(format!("{PREFIX}{id}{SUFFIX}"));
-    // The manifest first: a checkpoint without one is removed at the next open.
-    for result in [std::fs::remove_file(&manifest), std::fs::remove_dir_all(checkpoint)] {
-        match result {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", checkpoint, error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
