@@ -22,7 +22,7 @@ use zenoh_transport::{
 };
 
 /// How long after its first link others may join a transport: peers dial each other at about the same time. Less than
-/// any lease, since a peer must have waited out one before it dials again.
+/// the lease (2 s unless configured), which a peer must have waited out before it dials again.
 const FOUNDING: Duration = Duration::from_secs(1);
 /// How long to wait for links to close. The end of a transport also waits for a link that is just being added.
 const CLOSING: Duration = Duration::from_millis(50);
