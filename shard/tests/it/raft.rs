@@ -115,15 +115,10 @@ async fn a_follower_refuses_writes_and_barriers_and_names_the_leader() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_follower_that_hears_nobody_says_so_and_follows_again_once_it_does() {
-    let mut grid = Grid::founded(Layers::Memory, 3, options()).await;
-    let leader = grid.leader().await;
-    let last = grid.nodes.keys().copied().find(|node| *node != leader).unwrap();
-    let others: Vec<u64> = grid.nodes.keys().copied().filter(|node| *node != last).collect();
-    let mut known = grid.shard(last).status();
-    let following = known.wait_for(|status| status.role == Role::Following);
-    tokio::time::timeout(PATIENCE, following).await.unwrap().unwrap();
+/// All but one node are down, until that one says that nobody serves; then somebody does again.
+async fn loses_the_others_for_a_while(grid: &mut Grid, node: u64) {
+    let others: Vec<u64> = grid.nodes.keys().copied().filter(|other| *other != node).collect();
+    let mut known = grid.shard(node).status();
     let mut down = Vec::new();
     for node in others {
         down.push(grid.crash(node).await);
@@ -139,23 +134,22 @@ async fn a_follower_that_hears_nobody_says_so_and_follows_again_once_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_hears_nobody_says_so_and_follows_again_once_it_does() {
+    let mut grid = Grid::founded(Layers::Memory, 3, options()).await;
+    let leader = grid.leader().await;
+    let last = grid.nodes.keys().copied().find(|node| *node != leader).unwrap();
+    let mut known = grid.shard(last).status();
+    let following = known.wait_for(|status| status.role == Role::Following);
+    tokio::time::timeout(PATIENCE, following).await.unwrap().unwrap();
+    loses_the_others_for_a_while(&mut grid, last).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_lost_its_quorum_says_so_and_serves_again_once_it_has_one() {
     let mut grid = Grid::founded(Layers::Memory, 3, options()).await;
     let leader = grid.leader().await;
     write(grid.shard(leader), "alice", "1").await;
-    let others: Vec<u64> = grid.nodes.keys().copied().filter(|node| *node != leader).collect();
-    let mut known = grid.shard(leader).status();
-    let mut down = Vec::new();
-    for node in others {
-        down.push(grid.crash(node).await);
-    }
-    let alone = known.wait_for(|status| status.role == Role::Leaderless && status.serving.is_none());
-    tokio::time::timeout(PATIENCE, alone).await.unwrap().unwrap();
-    for node in down {
-        grid.restart(node).await;
-    }
-    let served = known.wait_for(|status| status.serving.is_some());
-    tokio::time::timeout(PATIENCE, served).await.unwrap().unwrap();
+    loses_the_others_for_a_while(&mut grid, leader).await;
     let serving = grid.leader().await;
     assert_eq!(read(grid.shard(serving), "alice"), Some("1".into()));
 }
