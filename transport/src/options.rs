@@ -119,8 +119,10 @@ impl SessionOptions {
     fn defaults(&self) -> Vec<(&'static str, Value)> {
         let connect: Vec<&String> =
             self.connect.iter().filter(|to| !self.listen.iter().any(|own| same_address(own, to))).collect();
+        // Both peers dial each other within the founding second of their transport (`zenoh/links.rs`), also when one of
+        // them was away for long.
         let retry = json!({
-            "period_init_ms": 200, "period_max_ms": 2000, "period_increase_factor": 2,
+            "period_init_ms": 100, "period_max_ms": 400, "period_increase_factor": 2,
         });
         let timeout_ms =
             self.connect_timeout.map_or(-1, |limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
