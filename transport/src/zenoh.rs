@@ -7,6 +7,7 @@
 
 mod convert;
 mod links;
+mod presence;
 mod replies;
 mod runtime;
 
@@ -18,7 +19,7 @@ use zenoh::Wait;
 use zenoh::bytes::Encoding;
 use zenoh::internal::runtime::{DynamicRuntime, Runtime, RuntimeBuilder};
 use zenoh::query::{ConsolidationMode, QueryTarget, Selector};
-use zenoh::sample::{Locality, SampleKind};
+use zenoh::sample::Locality;
 
 use self::links::AllOrNone;
 use self::replies::ReplyPool;
@@ -235,17 +236,7 @@ impl Session for ZenohSession {
     }
 
     fn watch(&self, key: &KeyExpr<'static>, handler: LivenessHandler) -> Result<Box<dyn Declaration>> {
-        let subscriber = self
-            .session
-            .liveliness()
-            .declare_subscriber(key.clone())
-            .history(true)
-            .callback(move |sample| {
-                handler(sample.key_expr().clone(), sample.kind() == SampleKind::Put);
-            })
-            .wait()
-            .map_err(session_error)?;
-        Ok(declared(subscriber))
+        presence::watch(&self.session, key, handler)
     }
 
     fn close(&self) -> Result<()> {
