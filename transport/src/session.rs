@@ -85,6 +85,9 @@ pub struct Call {
     pub priority: Priority,
     /// Ask every matching server, not the nearest complete one.
     pub all: bool,
+    /// Many replies are expected: they share the link's batches and come in groups, the last with the query's end.
+    /// That costs a lone reply up to a millisecond.
+    pub many: bool,
 }
 
 impl Call {
@@ -99,6 +102,7 @@ impl Call {
             timeout,
             priority: Priority::Data,
             all: false,
+            many: false,
         }
     }
 }

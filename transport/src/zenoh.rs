@@ -12,9 +12,10 @@ mod replies;
 mod runtime;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use zenoh::Wait;
 use zenoh::bytes::Encoding;
 use zenoh::internal::runtime::{DynamicRuntime, Runtime, RuntimeBuilder};
@@ -27,8 +28,8 @@ pub use self::replies::ReplyStats;
 pub use self::runtime::{RUNTIME_VALUE, RUNTIME_VARIABLE, prepare_runtime};
 use crate::options::SessionOptions;
 use crate::session::{
-    Call, Congestion, Declaration, LivenessHandler, Priority, Publisher, QueryHandler, Replies, Sample,
-    SampleHandler, Session,
+    Call, Congestion, Declaration, LivenessHandler, Priority, Publisher, QueryHandler, Replies, Reply,
+    Sample, SampleHandler, Session,
 };
 use crate::{Error, KeyExpr, Result};
 
@@ -38,6 +39,9 @@ use crate::{Error, KeyExpr, Result};
 /// finds the batch still locked by the writer (zenoh-transport, pipeline.rs). A message that has no company to be
 /// batched with is sent at once.
 const ALONE: usize = 2;
+
+/// Replies that are handed to the caller at once, when it expects many.
+const GROUP: usize = 64;
 
 /// A zenoh session. Needs a tokio runtime of several threads. Close it before its process ends.
 pub struct ZenohSession {
@@ -119,9 +123,10 @@ pub(crate) fn session_error(error: zenoh::Error) -> Error {
 
 impl Session for ZenohSession {
     fn call(&self, call: Call) -> Result<Replies> {
-        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let (delivery, receiver) = Delivery::new(if call.many { GROUP } else { 1 });
         let under_way = self.calls.clone();
-        let alone = Arc::strong_count(&self.calls) <= ALONE;
+        // The replies take it from the query.
+        let alone = Arc::strong_count(&self.calls) <= ALONE && !call.many;
         let mut get = self
             .session
             .get(Selector::owned(call.key, call.parameters))
@@ -142,8 +147,7 @@ impl Session for ZenohSession {
         get.callback(move |reply| {
             let _ = &under_way;
             if let Some(reply) = convert::reply(reply) {
-                // The caller may have gone.
-                let _ = sender.send(reply);
+                delivery.take(reply);
             }
         })
         .wait()
@@ -249,6 +253,43 @@ impl Session for ZenohSession {
             Ok(result) => result.map_err(session_error),
             Err(_) => Err(Error::Session("closing panicked".into())),
         }
+    }
+}
+
+/// Hands replies to the task that waits for them, in groups: to wake it costs more than to take a reply. What is left
+/// when the query ends is handed over then.
+struct Delivery {
+    group: usize,
+    waiting: Mutex<Vec<Reply>>,
+    sender: UnboundedSender<Reply>,
+}
+
+impl Delivery {
+    fn new(group: usize) -> (Self, UnboundedReceiver<Reply>) {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        (Delivery { group, waiting: Mutex::default(), sender }, receiver)
+    }
+
+    fn take(&self, reply: Reply) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(reply);
+        if waiting.len() >= self.group {
+            self.hand_over(&mut waiting);
+        }
+    }
+
+    fn hand_over(&self, waiting: &mut Vec<Reply>) {
+        for reply in waiting.drain(..) {
+            // The caller may have gone.
+            let _ = self.sender.send(reply);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let mut waiting = std::mem::take(self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.hand_over(&mut waiting);
     }
 }
 

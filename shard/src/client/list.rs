@@ -147,7 +147,7 @@ impl Lister<'_> {
         let partition = Partition(self.partition);
         let key =
             client.options.keys.matching(Plane::Data, collection, partition, pattern).map_err(invalid)?;
-        let call = client.call(key, &given);
+        let call = Call { many: true, ..client.call(key, &given) };
         let start = Instant::now();
         let deadline = start + client.options.deadline;
         let mut last: Option<Refusal> = None;

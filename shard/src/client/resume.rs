@@ -206,7 +206,7 @@ impl Resumed<'_> {
         let key = keys.matching(Plane::Event, &self.collection, partition, &self.pattern).map_err(invalid)?;
         let call = self.client.call(key, &given);
         // A page may take as long as there is: only silence is worth another attempt.
-        Ok(Call { timeout: self.client.options.deadline, ..call })
+        Ok(Call { timeout: self.client.options.deadline, many: true, ..call })
     }
 
     /// Takes a page of the list; what changed since its first page is replayed from there.

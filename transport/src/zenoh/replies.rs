@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zenoh::Wait;
 
-use super::{ALONE, convert, session_error};
+use super::{convert, session_error};
 use crate::session::{Query, Reply, Responder};
 use crate::{Error, Result};
 
@@ -43,8 +43,6 @@ pub struct ReplyStats {
 pub(super) struct ReplyPool {
     queue: Mutex<Queue>,
     ready: Condvar,
-    /// One for each query that has not ended.
-    queries: Arc<()>,
     sent: AtomicU64,
     lost: AtomicU64,
     failed: AtomicU64,
@@ -73,8 +71,6 @@ impl Queue {
 /// The last thing that happens to a query: with or without an answer, its end.
 struct Job {
     query: zenoh::query::Query,
-    /// Counts the query as under way.
-    held: Arc<()>,
     reply: Option<Reply>,
     bytes: usize,
 }
@@ -84,7 +80,6 @@ impl ReplyPool {
         let pool = Arc::new(ReplyPool {
             queue: Mutex::default(),
             ready: Condvar::new(),
-            queries: Arc::default(),
             sent: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -124,9 +119,9 @@ impl ReplyPool {
                 }
                 if let Some(reply) = job.reply {
                     // Counted; there is nobody left to tell.
-                    let _ = self.send(&job.query, reply, true);
+                    let _ = self.send(&job.query, reply);
                 }
-                drop((job.query, job.held));
+                drop(job.query);
                 queue = self.lock();
                 queue.active -= 1;
             } else if queue.closed {
@@ -153,7 +148,7 @@ impl ReplyPool {
         queue
     }
 
-    fn push(&self, query: zenoh::query::Query, held: Arc<()>, mut reply: Option<Reply>) {
+    fn push(&self, query: zenoh::query::Query, mut reply: Option<Reply>) {
         let mut bytes = reply.as_ref().map_or(0, size);
         let mut queue = self.lock();
         let full =
@@ -168,7 +163,7 @@ impl ReplyPool {
             return;
         }
         queue.bytes += bytes;
-        queue.jobs.push_back(Job { query, held, reply, bytes });
+        queue.jobs.push_back(Job { query, reply, bytes });
         let wake = queue.active == 0 || queue.wants_another();
         drop(queue);
         if wake {
@@ -176,9 +171,8 @@ impl ReplyPool {
         }
     }
 
-    /// `prompt`: sent at once, when no other query is under way.
-    fn send(&self, query: &zenoh::query::Query, reply: Reply, prompt: bool) -> Result<()> {
-        let sent = send(query, reply, prompt && Arc::strong_count(&self.queries) <= ALONE);
+    fn send(&self, query: &zenoh::query::Query, reply: Reply) -> Result<()> {
+        let sent = send(query, reply);
         match &sent {
             Ok(()) => self.sent.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
@@ -215,7 +209,8 @@ fn size(reply: &Reply) -> usize {
     }
 }
 
-fn send(query: &zenoh::query::Query, reply: Reply, alone: bool) -> Result<()> {
+/// Whether it is batched is the query's to say: zenoh gives replies its quality of service (`route_send_response`).
+fn send(query: &zenoh::query::Query, reply: Reply) -> Result<()> {
     match reply {
         Ok(sample) => {
             let timestamp = sample.timestamp.map(convert::to_timestamp).transpose()?;
@@ -225,14 +220,8 @@ fn send(query: &zenoh::query::Query, reply: Reply, alone: bool) -> Result<()> {
                     .encoding(convert::to_encoding(sample.encoding))
                     .timestamp(timestamp)
                     .attachment(sample.attachment)
-                    .express(alone)
                     .wait(),
-                None => query
-                    .reply_del(sample.key)
-                    .timestamp(timestamp)
-                    .attachment(sample.attachment)
-                    .express(alone)
-                    .wait(),
+                None => query.reply_del(sample.key).timestamp(timestamp).attachment(sample.attachment).wait(),
             }
         }
         Err(error) => query.reply_err(error.payload).encoding(convert::to_encoding(error.encoding)).wait(),
@@ -249,7 +238,7 @@ pub(super) fn query(query: zenoh::query::Query, pool: &Arc<ReplyPool>) -> Query 
         encoding: query.encoding().map(convert::encoding).unwrap_or_default(),
         attachment: query.attachment().map(convert::bytes),
         responder: Box::new(ZenohResponder {
-            query: Some((query, pool.queries.clone())),
+            query: Some(query),
             streamed: AtomicBool::new(false),
             pool: pool.clone(),
         }),
@@ -258,34 +247,33 @@ pub(super) fn query(query: zenoh::query::Query, pool: &Arc<ReplyPool>) -> Query 
 
 /// Ends its query on the pool when it is dropped.
 struct ZenohResponder {
-    /// Taken by the answer or by the drop; with what counts it as under way.
-    query: Option<(zenoh::query::Query, Arc<()>)>,
+    /// Taken by the answer or by the drop.
+    query: Option<zenoh::query::Query>,
     streamed: AtomicBool,
     pool: Arc<ReplyPool>,
 }
 
 impl Responder for ZenohResponder {
     fn respond(mut self: Box<Self>, reply: Reply) {
-        if let Some((query, held)) = self.query.take() {
-            self.pool.push(query, held, Some(reply));
+        if let Some(query) = self.query.take() {
+            self.pool.push(query, Some(reply));
         }
     }
 
     fn send(&self, reply: Reply) -> Result<()> {
-        let (query, _) = self.query.as_ref().ok_or_else(|| Error::Session("the query has ended".into()))?;
-        // The first goes at once, in case it stays the only one; those after it have company to be batched with.
-        let first = !self.streamed.swap(true, Ordering::Relaxed);
-        self.pool.send(query, reply, first)
+        let query = self.query.as_ref().ok_or_else(|| Error::Session("the query has ended".into()))?;
+        self.streamed.store(true, Ordering::Relaxed);
+        self.pool.send(query, reply)
     }
 }
 
 impl Drop for ZenohResponder {
     fn drop(&mut self) {
-        if let Some((query, held)) = self.query.take() {
+        if let Some(query) = self.query.take() {
             if !*self.streamed.get_mut() {
                 self.pool.unanswered.fetch_add(1, Ordering::Relaxed);
             }
-            self.pool.push(query, held, None);
+            self.pool.push(query, None);
         }
     }
 }

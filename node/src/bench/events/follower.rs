@@ -157,6 +157,7 @@ impl Follower {
                 let from = self.lock().next;
                 let mut call = Call::new(key.clone(), DEADLINE);
                 call.parameters = format!("from={from};limit={PAGE};end=1");
+                call.many = true;
                 let is_full = match self.page(session, call).await {
                     Some(end) => end.count >= PAGE,
                     None => {
