@@ -85,13 +85,14 @@ impl Generation {
         drop(old);
     }
 
-    /// Frees the memtables that were flushed and that no view needs; not while someone writes. It
-    /// never waits for the gate: who holds that may wait for the thread that calls this.
-    pub(super) fn release_memtables(&self) {
-        let Ok(_gate) = self.gate.try_lock() else { return };
+    /// Frees the memtables that were flushed and that no view needs; not while someone writes, which it
+    /// tells. It never waits for the gate: who holds that may wait for the thread that calls this.
+    pub(super) fn release_memtables(&self) -> bool {
+        let Ok(_gate) = self.gate.try_lock() else { return false };
         self.db().advance();
         self.publish();
         self.db().forget_versions();
+        true
     }
 
     /// Lets the directory go with the last reference.

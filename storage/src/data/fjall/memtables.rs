@@ -198,8 +198,8 @@ impl WriteBuffers {
                     candidates.push((sizes, generation, keyspace));
                 }
             }
-            if watch.may_release(id(generation), kept, least_kept, now) {
-                generation.release_memtables();
+            if watch.may_release(id(generation), kept, least_kept, now) && !generation.release_memtables() {
+                watch.release_soon(id(generation), kept, now);
             }
         }
         watch.forget_unseen(now);

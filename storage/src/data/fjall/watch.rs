@@ -73,10 +73,34 @@ impl Watch {
         true
     }
 
+    /// The generation was asked to release and had no time for it.
+    pub(super) fn release_soon(&mut self, generation: usize, kept: u64, now: Instant) {
+        self.releases.insert(generation, (now + RELEASE_DELAY, kept));
+    }
+
     /// Forgets those that were not measured this time.
     pub(super) fn forget_unseen(&mut self, now: Instant) {
         self.memtables.retain(|_, seen| seen.at == now);
         let memtables = &self.memtables;
         self.releases.retain(|&generation, _| memtables.contains_key(&(generation, Keyspace::Data)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_asked_to_release_again_soon_when_it_had_no_time_and_late_when_a_view_holds_on() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(!watch.may_release(1, 100, 10, start), "it was just flushed");
+        let asked = start + RELEASE_DELAY;
+        assert!(watch.may_release(1, 100, 10, asked));
+        assert!(!watch.may_release(1, 100, 10, asked + RELEASE_DELAY), "a view holds on to it");
+        watch.release_soon(1, 100, asked);
+        assert!(watch.may_release(1, 100, 10, asked + RELEASE_DELAY));
+        assert!(!watch.may_release(1, 100, 10, asked + 2 * RELEASE_DELAY));
+        assert!(watch.may_release(1, 111, 10, asked + 2 * RELEASE_DELAY), "it grew");
+        assert!(!watch.may_release(1, 9, 10, asked + 10 * RELEASE_PAUSE), "there is little to release");
     }
 }
