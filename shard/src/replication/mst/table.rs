@@ -272,7 +272,8 @@ impl MstTable {
         }
     }
 
-    /// Takes over what was held and whose time has come.
+    /// Takes over what was held and whose time has come. What a tombstone that was forgotten meanwhile may have ended
+    /// is left to the replicas that have it.
     ///
     /// # Errors
     /// As [`MstTable::merge`].
@@ -280,8 +281,9 @@ impl MstTable {
         self.check()?;
         let later = self.held.split_off(&(now.saturating_add(1), Bytes::new()));
         let due = std::mem::replace(&mut self.held, later);
-        let due: Vec<Entry> = due.into_values().collect();
+        let mut due: Vec<Entry> = due.into_values().collect();
         self.held_bytes -= due.iter().map(Entry::bytes).sum::<usize>();
+        due.retain(|entry| entry.stamp.time > self.agreed.dropped);
         if due.is_empty() { Ok(Merged::default()) } else { self.take(due, now, durability) }
     }
 

@@ -59,6 +59,26 @@ fn a_forgotten_tombstone_is_caught() {
     );
 }
 
+/// One of 100,000: the copy that was held was older than the tombstone that all had seen and forgotten.
+#[test]
+fn what_was_held_until_its_time_came_revives_nothing() {
+    let exchange = |leader, other| Event::Exchange { leader, other, until: usize::MAX, kept: 9 };
+    let events = vec![
+        Event::Put { at: 2, key: 4 },
+        // To the first, whose clock is two seconds behind; it is held.
+        Event::Deliver { message: 0, again: false },
+        Event::Wait { ms: 1497 },
+        exchange(0, 2),
+        Event::Delete { at: 0, key: 3 },
+        exchange(0, 1),
+        exchange(0, 2),
+        exchange(1, 2),
+        exchange(0, 1),
+        exchange(0, 2),
+    ];
+    live([-495, 0, 1500], events, false).unwrap();
+}
+
 /// What the search for it found, made small.
 #[test]
 fn a_replica_that_was_away_brings_nothing_back() {
