@@ -1,5 +1,6 @@
 //! Seeds in which something did not hold once. Each names what it was; see `docs/track-record.md`.
 
+use odgm_shard::cluster::Replication;
 use odgm_shard::sim::{Plan, run};
 
 #[track_caller]
@@ -45,4 +46,14 @@ fn the_first_command_of_a_group_has_a_time() {
 #[test]
 fn a_snapshot_offered_in_two_terms_is_installed() {
     holds(6486);
+}
+
+/// A replica that saw another one again asked it for an exchange by a message that was lost, and nobody noticed:
+/// without a next meeting they stayed different.
+#[test]
+fn replicas_that_meet_again_exchange_though_the_first_word_is_lost() {
+    for seed in [131, 558, 1568, 1717, 9293] {
+        let violation = run(&Plan::of_kind(Replication::Eventual, seed), false).violation;
+        assert_eq!(violation, None, "seed {seed}");
+    }
 }

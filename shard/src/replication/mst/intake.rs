@@ -76,6 +76,9 @@ pub(super) async fn listen<R: Runtime>(
         let Message { sender, body, reply } = message;
         if message::is_nudge(&body) {
             lock(&core.owed).insert(sender);
+            if let Some(reply) = reply {
+                reply.send(message::done());
+            }
             continue;
         }
         let answering = core.clone();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use openraft_rt::Instant as _;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +52,7 @@ pub(super) async fn lead<R: Runtime>(core: Arc<Core>, lost: Arc<AtomicBool>, sto
                 break;
             }
         }
-        let mut partners = Vec::new();
+        let (mut partners, mut nudged) = (Vec::new(), Vec::new());
         if core.is_placed() {
             for other in core.others() {
                 let in_sight = core.router.sees(other.node);
@@ -65,8 +65,7 @@ pub(super) async fn lead<R: Runtime>(core: Arc<Core>, lost: Arc<AtomicBool>, sto
                 if in_sight && other.replica > core.me && (met || owes || regularly) {
                     partners.push(other);
                 } else if in_sight && other.replica < core.me && (met || owes) {
-                    let nudge = message::nudge();
-                    let _ = core.router.send(other.node, core.route(other.replica), &nudge);
+                    nudged.push(other);
                 }
             }
         }
@@ -75,8 +74,19 @@ pub(super) async fn lead<R: Runtime>(core: Arc<Core>, lost: Arc<AtomicBool>, sto
             let core = core.clone();
             async move { (other.replica, exchange_with::<R>(&core, other, buries).await) }
         });
-        let Some(ended) = stop.run_until_cancelled(join_all(exchanges)).await else { break };
-        for (other, outcome) in ended {
+        // Answered, since nobody else would notice that one was lost.
+        let nudges = nudged.into_iter().map(|other| {
+            let core = core.clone();
+            let buries = known_of(&known, other.replica).buries;
+            async move {
+                let request =
+                    core.router.request(other.node, core.route(other.replica), &message::nudge(), ANSWER);
+                (other.replica, request.await.map(|_| buries))
+            }
+        });
+        let talks = join(join_all(exchanges), join_all(nudges));
+        let Some((ended, heard)) = stop.run_until_cancelled(talks).await else { break };
+        for (other, outcome) in ended.into_iter().chain(heard) {
             match outcome {
                 Ok(buries) => known.entry(other).or_default().buries = buries,
                 Err(error) if is_fatal(&error) => core.fail(&error),

@@ -120,6 +120,11 @@ pub(super) fn nudge() -> Bytes {
     encode(&Request::Nudge)
 }
 
+/// What a nudge is answered with: it will not be forgotten.
+pub(super) fn done() -> Bytes {
+    encode(&Response::Done)
+}
+
 /// Whether a message asks for an exchange.
 pub(super) fn is_nudge(message: &[u8]) -> bool {
     matches!(decode(message), Ok(Request::Nudge))
