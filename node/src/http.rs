@@ -21,11 +21,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::node::Check;
+
 /// How the port looks into the node.
 #[derive(Clone)]
 pub struct Views {
-    /// Whether the node can serve; else a line for each reason.
-    pub readiness: Arc<dyn Fn() -> Result<(), Vec<String>> + Send + Sync>,
+    /// What must be well for the node to serve.
+    pub checks: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
     /// The node, its shards and its layers.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// Prometheus' text format.
@@ -160,15 +162,18 @@ fn router(views: Views) -> Router {
 
 async fn readyz(State(views): State<Views>, RawQuery(query): RawQuery) -> Response {
     let verbose = query.is_some_and(|query| query.split('&').any(|flag| flag.starts_with("verbose")));
-    let (status, reasons) = match (views.readiness)() {
-        Ok(()) => (StatusCode::OK, Vec::new()),
-        Err(reasons) => (StatusCode::SERVICE_UNAVAILABLE, reasons),
+    let checks = (views.checks)();
+    let (status, word) = match checks.iter().all(|check| check.failures.is_empty()) {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
-    let word = if status == StatusCode::OK { "ok" } else { "not ready" };
-    if !verbose {
-        return (status, format!("{word}\n")).into_response();
+    let mut lines = String::new();
+    for check in checks.iter().filter(|_| verbose) {
+        if check.failures.is_empty() {
+            lines.push_str(&format!("[+] {} ok\n", check.name));
+        }
+        lines.extend(check.failures.iter().map(|failure| format!("[-] {}: {failure}\n", check.name)));
     }
-    let lines: String = reasons.iter().map(|reason| format!("[-] {reason}\n")).collect();
     (status, format!("{lines}{word}\n")).into_response()
 }
 
@@ -195,7 +200,7 @@ mod tests {
 
     fn views() -> Views {
         Views {
-            readiness: Arc::new(|| Ok(())),
+            checks: Arc::new(Vec::new),
             status: Arc::new(|| serde_json::json!({})),
             metrics: Arc::new(String::new),
         }
@@ -225,8 +230,10 @@ mod tests {
         let ready = Arc::new(AtomicBool::new(false));
         let asked = ready.clone();
         let views = Views {
-            readiness: Arc::new(move || {
-                if asked.load(Ordering::SeqCst) { Ok(()) } else { Err(vec!["no cluster".into()]) }
+            checks: Arc::new(move || {
+                let unready = (!asked.load(Ordering::SeqCst)).then(|| "there is none".to_owned());
+                let log = Check { name: "log", failures: Vec::new() };
+                vec![log, Check { name: "cluster", failures: unready.into_iter().collect() }]
             }),
             status: Arc::new(|| serde_json::json!({"node": {"name": "a"}})),
             metrics: Arc::new(|| "odgm_up 1\n".into()),
@@ -235,10 +242,15 @@ mod tests {
         let at = server.address();
         assert!(fetch(at, "/livez").await.starts_with("HTTP/1.1 200"));
         let unready = fetch(at, "/readyz?verbose").await;
-        assert!(unready.starts_with("HTTP/1.1 503") && unready.contains("[-] no cluster"), "{unready}");
-        assert!(!fetch(at, "/readyz").await.contains("no cluster"));
+        assert!(
+            unready.starts_with("HTTP/1.1 503") && unready.contains("[-] cluster: there is none"),
+            "{unready}"
+        );
+        assert!(unready.contains("[+] log ok"), "{unready}");
+        assert!(!fetch(at, "/readyz").await.contains("log"));
         ready.store(true, Ordering::SeqCst);
         assert!(fetch(at, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(fetch(at, "/readyz?verbose").await.ends_with("[+] log ok\n[+] cluster ok\nok\n"));
         assert!(fetch(at, "/metrics").await.ends_with("odgm_up 1\n"));
         assert!(fetch(at, "/status").await.ends_with(r#"{"node":{"name":"a"}}"#));
         assert!(fetch(at, "/else").await.starts_with("HTTP/1.1 404"));

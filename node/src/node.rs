@@ -31,6 +31,7 @@ use crate::identity::Identity;
 use crate::presence::Presence;
 use crate::serving::{self, Serving};
 use crate::shards::Shards;
+pub use crate::status::Check;
 use crate::stores::Stores;
 use crate::system::{SYSTEM_GROUP, SystemShard};
 use crate::{admin, answers, collections, founding, health, messages, meta, shards, status, steering};
@@ -246,12 +247,9 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// As [`Node::readiness`].
-    ///
-    /// # Errors
-    /// One line for each reason why the node can't serve.
-    pub fn readiness(&self) -> Result<(), Vec<String>> {
-        status::readiness(&self.core)
+    /// What must be well for the node to serve, and what of it is not; as [`Node::readiness`].
+    pub fn checks(&self) -> Vec<Check> {
+        status::checks(&self.core)
     }
 
     /// As [`Node::status`].

@@ -1,5 +1,6 @@
 //! What a node says about itself: readiness, and the status that `/status` shows.
 
+use odgm_shard::cluster::ClusterMap;
 use odgm_shard::object::{GroupId, ReplicaId};
 use odgm_shard::replication::mst::MstShard;
 use odgm_shard::replication::raft::RaftShard;
@@ -12,57 +13,75 @@ use crate::node::Core;
 use crate::shards::Running;
 use crate::system::SYSTEM_GROUP;
 
-/// Whether the node can serve: member of a cluster, records known, every wanted replica running.
+/// One of the things that must be well for a node to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What is looked at.
+    pub name: &'static str,
+    /// One line for each reason why it is not well.
+    pub failures: Vec<String>,
+}
+
+/// What the node looks at, in this order: member of a cluster, records known, every wanted replica running.
+pub(crate) fn checks(core: &Core) -> Vec<Check> {
+    let one = |failure: Option<String>| failure.into_iter().collect();
+    let mut checks = vec![
+        Check {
+            name: "process",
+            failures: one(core.stop.is_cancelled().then(|| "the node stops".to_owned())),
+        },
+        Check {
+            name: "log",
+            failures: one(core.stores.log.poisoned().map(|error| format!("the log failed: {error}"))),
+        },
+    ];
+    let Some(system) = core.system() else {
+        let failures = vec!["the node belongs to no cluster yet".to_owned()];
+        checks.push(Check { name: "cluster", failures });
+        return checks;
+    };
+    let map = system.map().borrow().clone();
+    let unknown = map.counters.is_none().then(|| "the cluster's records are not known yet".to_owned());
+    checks.push(Check { name: "cluster", failures: one(unknown) });
+    let missing = core.config.collection_specs();
+    let exists = |name: &str| map.collections.keys().any(|collection| collection.as_str() == name);
+    let missing = missing.iter().filter(|spec| !exists(&spec.name));
+    let failures = missing.map(|spec| format!("collection {} is not created yet", spec.name)).collect();
+    checks.push(Check { name: "collections", failures });
+    checks.push(Check { name: "shards", failures: shard_failures(core, &map) });
+    checks
+}
+
+fn shard_failures(core: &Core, map: &ClusterMap) -> Vec<String> {
+    let mut failures = Vec::new();
+    for (name, _, partition, shard) in map.shards() {
+        let wanted = shard.replicas.iter().any(|replica| replica.node == core.node);
+        if wanted && core.shards.get(shard.group).is_none() {
+            let why = core.shards.failing().remove(&shard.group).unwrap_or_else(|| "starting".to_owned());
+            failures.push(format!("shard {name}/{partition} does not run: {why}"));
+        }
+    }
+    // A shard of this node alone waits for nobody: it is not ready before clients are answered.
+    for (name, _, partition, shard) in map.shards().filter(|(.., shard)| shard.replicas.len() == 1) {
+        let running = core.shards.get(shard.group);
+        if running.is_some_and(|running| running.replica.state.status().borrow().role != Role::Serving) {
+            failures.push(format!("shard {name}/{partition} does not serve yet"));
+        }
+    }
+    for (_, running) in core.shards.all() {
+        if let Some(failure) = &running.replica.state.status().borrow().failure {
+            failures.push(format!("shard {}/{} failed: {failure}", running.collection, running.partition));
+        }
+    }
+    failures
+}
+
+/// Whether the node can serve.
 ///
 /// # Errors
 /// One line for each reason why not.
 pub(crate) fn readiness(core: &Core) -> Result<(), Vec<String>> {
-    let mut reasons = Vec::new();
-    if core.stop.is_cancelled() {
-        reasons.push("the node stops".to_owned());
-    }
-    if let Some(error) = core.stores.log.poisoned() {
-        reasons.push(format!("the log failed: {error}"));
-    }
-    match core.system() {
-        None => reasons.push("the node belongs to no cluster yet".to_owned()),
-        Some(system) => {
-            let map = system.map().borrow().clone();
-            if map.counters.is_none() {
-                reasons.push("the cluster's records are not known yet".to_owned());
-            }
-            let missing = core.config.collection_specs();
-            let exists = |name: &str| map.collections.keys().any(|collection| collection.as_str() == name);
-            for spec in missing.iter().filter(|spec| !exists(&spec.name)) {
-                reasons.push(format!("collection {} is not created yet", spec.name));
-            }
-            for (name, _, partition, shard) in map.shards() {
-                let wanted = shard.replicas.iter().any(|replica| replica.node == core.node);
-                if wanted && core.shards.get(shard.group).is_none() {
-                    let why =
-                        core.shards.failing().remove(&shard.group).unwrap_or_else(|| "starting".to_owned());
-                    reasons.push(format!("shard {name}/{partition} does not run: {why}"));
-                }
-            }
-            // A shard of this node alone waits for nobody: it is not ready before clients are answered.
-            for (name, _, partition, shard) in map.shards().filter(|(.., shard)| shard.replicas.len() == 1) {
-                let running = core.shards.get(shard.group);
-                if running
-                    .is_some_and(|running| running.replica.state.status().borrow().role != Role::Serving)
-                {
-                    reasons.push(format!("shard {name}/{partition} does not serve yet"));
-                }
-            }
-            for (_, running) in core.shards.all() {
-                if let Some(failure) = &running.replica.state.status().borrow().failure {
-                    reasons.push(format!(
-                        "shard {}/{} failed: {failure}",
-                        running.collection, running.partition
-                    ));
-                }
-            }
-        }
-    }
+    let reasons: Vec<String> = checks(core).into_iter().flat_map(|check| check.failures).collect();
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 
@@ -184,6 +203,7 @@ pub(crate) fn status(core: &Core) -> Value {
         shards.push(shard);
     }
     shards.extend(core.shards.all().iter().map(|(group, running)| shard(core, *group, running)));
+    let reasons = readiness(core).err().unwrap_or_default();
     let health = core.stores.storage.health();
     let mut log = layer(&health.log);
     log["bytes"] = json!(core.stores.log.disk_bytes());
@@ -204,8 +224,8 @@ pub(crate) fn status(core: &Core) -> Value {
             "id": core.enrolment.cluster(),
             "peers": core.links.peers().values().collect::<Vec<_>>(),
         },
-        "ready": readiness(core).is_ok(),
-        "reasons": readiness(core).err().unwrap_or_default(),
+        "ready": reasons.is_empty(),
+        "reasons": reasons,
         "shards": shards,
         "health": health,
     })

@@ -78,7 +78,7 @@ async fn serve(node: &Node, terminate: &mut Signals) -> u8 {
 fn views(node: &Node, metrics: Metrics) -> Views {
     let (asked, shown) = (node.probe(), node.probe());
     Views {
-        readiness: Arc::new(move || asked.readiness()),
+        checks: Arc::new(move || asked.checks()),
         status: Arc::new(move || shown.status()),
         metrics: Arc::new(move || metrics.render()),
     }
