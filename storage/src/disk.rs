@@ -4,6 +4,8 @@
 //! what was not synced. A file's bytes are durable after [`DiskFile::sync_data`]; its *name* is durable
 //! after [`Disk::sync_dir`] of the directory that holds it. Nothing else promises anything.
 
+#[cfg(target_os = "linux")]
+mod direct;
 mod real;
 #[cfg(feature = "testing")]
 mod sim;
@@ -19,6 +21,9 @@ pub use sim::{Fault, SimDisk};
 
 use crate::Result;
 
+/// Bytes that begin at a multiple of this in memory can be given to every disk as they are.
+pub(crate) const ALIGNED: usize = 4096;
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
@@ -26,6 +31,10 @@ pub enum OpenMode {
     Read,
     /// For reading and writing; it must exist.
     Write,
+    /// As [`OpenMode::Write`], for a file that is synced after each write: whole blocks of 512 bytes that begin at a
+    /// multiple of 4096 in memory go past the cache of the operating system, where it knows how. Readers see no
+    /// difference.
+    WriteDirect,
     /// For reading and writing; made when absent, its bytes kept when not.
     Create,
     /// For reading and writing; it must not exist yet.

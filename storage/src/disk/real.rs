@@ -15,7 +15,7 @@ use crate::{Error, Result};
 pub struct RealDisk;
 
 /// Turns an error of the system into ours, keeping "not there" apart.
-fn refused(operation: &'static str, path: &Path, error: io::Error) -> Error {
+pub(super) fn refused(operation: &'static str, path: &Path, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound => Error::NotFound { what: path.display().to_string() },
         // A quota is a full disk to us: both end when something is removed.
@@ -30,12 +30,20 @@ impl Disk for RealDisk {
         options.read(true);
         match mode {
             OpenMode::Read => &mut options,
-            OpenMode::Write => options.write(true),
+            OpenMode::Write | OpenMode::WriteDirect => options.write(true),
             OpenMode::Create => options.write(true).create(true).truncate(false),
             OpenMode::CreateNew => options.write(true).create_new(true),
         };
         let file = options.open(path).map_err(|e| refused("open", path, e))?;
-        Ok(Arc::new(RealFile { file, path: path.to_owned() }))
+        let file = RealFile { file, path: path.to_owned() };
+        #[cfg(target_os = "linux")]
+        if mode == OpenMode::WriteDirect {
+            return Ok(match super::direct::DirectFile::over(file) {
+                Ok(direct) => Arc::new(direct),
+                Err(file) => Arc::new(file),
+            });
+        }
+        Ok(Arc::new(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -90,9 +98,9 @@ impl Disk for RealDisk {
 
 /// A file with the path it was opened by, for its errors.
 #[derive(Debug)]
-struct RealFile {
-    file: File,
-    path: PathBuf,
+pub(super) struct RealFile {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
 }
 
 impl DiskFile for RealFile {

@@ -228,7 +228,7 @@ impl Disk for SimDisk {
                 return Err(Error::io("open", path, exists));
             }
             (Some(inode), _) => inode,
-            (None, OpenMode::Read | OpenMode::Write) => {
+            (None, OpenMode::Read | OpenMode::Write | OpenMode::WriteDirect) => {
                 return Err(Error::NotFound { what: path.display().to_string() });
             }
             (None, _) => {

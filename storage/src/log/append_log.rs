@@ -149,11 +149,10 @@ impl AppendLog {
         disk.sync_dir(dir)?;
         let new = used.is_empty();
         let last = used.values().next_back().cloned();
-        let (bytes, kept) = (options.segment_bytes, (options.reserve_segments, options.spare_segments));
-        let segments = Segments::new(disk, dir.to_owned(), bytes, kept, used, spares)?;
+        let segments = Segments::new(disk, dir.to_owned(), &options, used, spares)?;
         let (segment, offset) = match last {
             // Nothing was written after the close.
-            Some(last) if closed => (last, end.offset),
+            Some(last) if closed => (segments.go_on_in(&last)?, end.offset),
             _ => {
                 segments.prepare()?;
                 let fresh = segments.take().expect("a segment is ready when preparing one did not fail");
@@ -220,9 +219,10 @@ impl AppendOnlyLogStorage for AppendLog {
         });
         let item = Queued::new(Some(Arc::clone(&group)), Change::Remove, Some(fire));
         let mut freed = 0;
-        let queued = self.core.enqueue(&mut state, [item], |state| {
+        let queued = self.core.enqueue(&mut state, |state| {
             freed = state.window.cached_bytes();
             *state = GroupState { removed: true, ..GroupState::default() };
+            [item]
         });
         drop(state);
         match queued {

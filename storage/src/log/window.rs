@@ -117,12 +117,14 @@ impl<P: Copy + PartialEq> Window<P> {
         check_follows(self.bounds().last, entries)
     }
 
-    /// Takes entries that follow the last one.
-    pub(in crate::log) fn append(&mut self, entries: Vec<LogEntry>) {
+    /// Takes entries that follow the last one; their bytes are shared with it, not copied.
+    pub(in crate::log) fn append(&mut self, entries: &[LogEntry]) {
         let Some(head) = entries.first() else { return };
         if self.entries.is_empty() {
             self.first = head.position.index;
         }
+        self.entries.reserve(entries.len());
+        self.cache.reserve(entries.len());
         for entry in entries {
             self.entries.push_back(EntryRef {
                 term: entry.position.term,
@@ -133,7 +135,7 @@ impl<P: Copy + PartialEq> Window<P> {
             self.payload_bytes += entry.payload.len() as u64;
             self.appended += 1;
             self.appended_bytes += entry.payload.len() as u64;
-            self.cache.push_back(entry);
+            self.cache.push_back(entry.clone());
         }
     }
 

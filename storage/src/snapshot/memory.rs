@@ -100,7 +100,7 @@ impl Disk for MapDisk {
             (Some(_), OpenMode::CreateNew) => {
                 Err(Error::Options { option: "path", reason: format!("{} exists", path.display()) })
             }
-            (None, OpenMode::Read | OpenMode::Write) => {
+            (None, OpenMode::Read | OpenMode::Write | OpenMode::WriteDirect) => {
                 Err(Error::NotFound { what: path.display().to_string() })
             }
             (Some(file), _) => Ok(file.clone()),

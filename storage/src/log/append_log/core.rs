@@ -83,13 +83,12 @@ impl Core {
         self.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Queues changes of a group whose lock the caller holds; `apply` makes them visible. Nothing
-    /// happens when the log takes no more.
-    pub(super) fn enqueue(
+    /// Queues changes of a group whose lock the caller holds; `apply` makes them visible and says which they
+    /// are. Nothing happens when the log takes no more.
+    pub(super) fn enqueue<I: IntoIterator<Item = Queued>>(
         &self,
         state: &mut GroupState,
-        items: impl IntoIterator<Item = Queued>,
-        apply: impl FnOnce(&mut GroupState),
+        apply: impl FnOnce(&mut GroupState) -> I,
     ) -> Result<()> {
         if state.removed {
             return Err(Error::NotFound { what: "the group, which was removed from the log,".to_owned() });
@@ -98,8 +97,7 @@ impl Core {
         {
             let mut queue = self.queue();
             self.open_for_more(&queue)?;
-            apply(state);
-            for item in items {
+            for item in apply(state) {
                 self.waiting_bytes.fetch_add(item.bytes as u64, Ordering::Relaxed);
                 wake |= queue.push(item);
             }

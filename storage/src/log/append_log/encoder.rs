@@ -2,33 +2,29 @@
 
 use super::frame::{BodySum, Slot};
 use super::queue::{Change, Queued};
-use super::record::{Record, RecordKind};
+use super::record::{self, Record, RecordKind};
 use crate::log::LogPosition;
 
 /// The records of a frame while they are encoded.
 pub(super) struct Records<'a> {
     slots: &'a [Slot],
-    /// The slot of the last record, its number and its tie: mostly that of the next one too.
-    last: Option<(Slot, usize, u64)>,
+    /// The slot of the last record and its number: mostly that of the next one too.
+    last: Option<(Slot, usize)>,
     frame: &'a mut Vec<u8>,
-    sums: &'a mut BodySum,
 }
 
 impl<'a> Records<'a> {
-    pub(super) fn new(slots: &'a [Slot], frame: &'a mut Vec<u8>, sums: &'a mut BodySum) -> Self {
-        Records { slots, last: None, frame, sums }
+    pub(super) fn new(slots: &'a [Slot], frame: &'a mut Vec<u8>) -> Self {
+        Records { slots, last: None, frame }
     }
 
     fn push(&mut self, slot: Slot, record: &Record<'_>) {
-        let (number, tie) = match self.last {
-            Some((last, number, tie)) if last == slot => (number, tie),
-            _ => {
-                let number = self.slots.binary_search(&slot).expect("the slots were taken from the records");
-                (number, slot.tie())
-            }
+        let number = match self.last {
+            Some((last, number)) if last == slot => number,
+            _ => self.slots.binary_search(&slot).expect("the slots were taken from the records"),
         };
-        self.last = Some((slot, number, tie));
-        self.sums.add(record.encode(number, tie, self.frame));
+        self.last = Some((slot, number));
+        record.encode(number, self.frame);
     }
 
     pub(super) fn encode(&mut self, item: &Queued) {
@@ -61,5 +57,15 @@ impl<'a> Records<'a> {
             Change::Remove => push(0, RecordKind::Remove, 0, 0, &[]),
             Change::Committed | Change::Sync | Change::Oldest(_) | Change::Close => {}
         }
+    }
+}
+
+/// Enters the checksums of a frame's records. All at once, since bytes that were just copied are slow to read back.
+pub(super) fn seal(mut records: &mut [u8], slots: &[Slot], sums: &mut BodySum) {
+    let ties: Vec<u64> = slots.iter().map(|slot| slot.tie()).collect();
+    while let Some(slot) = record::slot_of(records) {
+        let (sum, len) = record::seal(records, ties[slot]);
+        sums.add(sum);
+        records = &mut records[len..];
     }
 }

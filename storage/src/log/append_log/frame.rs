@@ -283,7 +283,9 @@ mod tests {
         let mut sums = BodySum::default();
         for (number, slot) in slots.iter().enumerate() {
             let record = Record { kind: RecordKind::Entry, detail: 2, index: 7, payload: b"payload" };
-            sums.add(record.encode(number, slot.tie(), &mut bytes));
+            let at = bytes.len();
+            record.encode(number, &mut bytes);
+            sums.add(record::seal(&mut bytes[at..], slot.tie()).0);
         }
         let body_bytes = (bytes.len() - start) as u32;
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);

@@ -53,12 +53,15 @@ impl RaftLogStorage for GroupLog {
         let mut state = self.group.lock();
         state.window.check_follows(&entries)?;
         self.core.check_room()?;
-        // Cloning an entry counts a reference: the bytes are shared by queue and cache.
-        let visible = entries.clone();
         let bytes: u64 = entries.iter().map(cost).sum();
         let item = self.item(Change::Append { entries, stamp: state.window.stamp }, Some(durable))?;
         self.core.cached_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let queued = self.core.enqueue(&mut state, [item], |state| state.window.append(visible));
+        let queued = self.core.enqueue(&mut state, |state| {
+            if let Change::Append { entries, .. } = &item.change {
+                state.window.append(entries);
+            }
+            [item]
+        });
         if queued.is_err() {
             self.freed(bytes);
         }
@@ -82,7 +85,10 @@ impl RaftLogStorage for GroupLog {
         check_truncates(state.window.purged, last)?;
         let item = self.item(Change::Truncate(last), Some(durable))?;
         let mut freed = 0;
-        self.core.enqueue(&mut state, [item], |state| freed = state.window.truncate_after(last))?;
+        self.core.enqueue(&mut state, |state| {
+            freed = state.window.truncate_after(last);
+            [item]
+        })?;
         drop(state);
         self.freed(freed);
         Ok(())
@@ -95,7 +101,10 @@ impl RaftLogStorage for GroupLog {
         }
         let item = self.item(Change::Purge(upto), None)?;
         let mut freed = 0;
-        self.core.enqueue(&mut state, [item], |state| freed = state.window.purge(upto))?;
+        self.core.enqueue(&mut state, |state| {
+            freed = state.window.purge(upto);
+            [item]
+        })?;
         drop(state);
         self.freed(freed);
         if self.core.segments.used_count() > 1 {
@@ -107,7 +116,10 @@ impl RaftLogStorage for GroupLog {
     fn save_vote(&self, vote: Bytes, durable: Durable) -> Result<()> {
         let mut state = self.group.lock();
         let item = self.item(Change::Vote(vote.clone()), Some(durable))?;
-        self.core.enqueue(&mut state, [item], |state| state.vote = Some(vote))
+        self.core.enqueue(&mut state, |state| {
+            state.vote = Some(vote);
+            [item]
+        })
     }
 
     fn vote(&self) -> Option<Bytes> {
@@ -120,9 +132,10 @@ impl RaftLogStorage for GroupLog {
             true => None,
             false => Some(self.item(Change::Committed, None)?),
         };
-        self.core.enqueue(&mut state, item, |state| {
+        self.core.enqueue(&mut state, |state| {
             state.committed = committed;
             state.committed_queued = true;
+            item
         })
     }
 

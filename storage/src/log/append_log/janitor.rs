@@ -103,7 +103,7 @@ fn move_out(core: &Core, groups: &[Arc<Group>], sequence: u64) -> Result<()> {
             if state.state_in(sequence) {
                 let items = state_items(group, &mut state);
                 // A removed group, or a log that takes no more, needs nothing moved.
-                let _ = core.enqueue(&mut state, items, |_| ());
+                let _ = core.enqueue(&mut state, |_| items);
             }
             for (index, entry) in (state.window.first..).zip(&state.window.entries) {
                 match entry.at {
@@ -128,7 +128,7 @@ fn move_out(core: &Core, groups: &[Arc<Group>], sequence: u64) -> Result<()> {
         });
         if !entries.is_empty() {
             let item = Queued::new(Some(Arc::clone(group)), Change::Move { entries }, None);
-            let _ = core.enqueue(&mut state, [item], |_| ());
+            let _ = core.enqueue(&mut state, |_| [item]);
         }
     }
     Ok(())

@@ -62,11 +62,19 @@ pub(super) fn verified(bytes: &[u8], tie: u64) -> Option<(u64, usize)> {
     (low_half(sum).to_le_bytes() == record[4..8]).then_some((sum, record.len()))
 }
 
+/// Enters the checksum of the record at the beginning of `bytes`, of which the record itself holds the low half;
+/// says the whole one, and the record's length.
+pub(super) fn seal(bytes: &mut [u8], tie: u64) -> (u64, usize) {
+    let len = RECORD_HEADER + u32::from_le_bytes(bytes[..4].try_into().expect("four bytes")) as usize;
+    let sum = xxh3_64(&bytes[8..len]) ^ tie;
+    bytes[4..8].copy_from_slice(&low_half(sum).to_le_bytes());
+    (sum, len)
+}
+
 impl<'a> Record<'a> {
-    /// Writes it and says its full checksum, of which the record itself holds the low half.
-    pub(super) fn encode(&self, slot: usize, tie: u64, into: &mut Vec<u8>) -> u64 {
+    /// Writes it, without the checksum that [`seal`] adds.
+    pub(super) fn encode(&self, slot: usize, into: &mut Vec<u8>) {
         debug_assert!(slot < SLOTS && self.detail < 16);
-        let start = into.len();
         let len = u32::try_from(self.payload.len()).expect("a record fits into a segment");
         let mut header = [0; RECORD_HEADER];
         header[..4].copy_from_slice(&len.to_le_bytes());
@@ -75,9 +83,6 @@ impl<'a> Record<'a> {
         header[12..].copy_from_slice(&self.index.to_le_bytes());
         into.extend_from_slice(&header);
         into.extend_from_slice(self.payload);
-        let sum = xxh3_64(&into[start + 8..]) ^ tie;
-        into[start + 4..start + 8].copy_from_slice(&low_half(sum).to_le_bytes());
-        sum
     }
 
     /// Reads a whole record that was [`verified`].
@@ -123,7 +128,8 @@ mod tests {
 
     fn vote() -> Vec<u8> {
         let mut bytes = Vec::new();
-        Record { kind: RecordKind::Vote, detail: 0, index: 0, payload: b"v" }.encode(3, 77, &mut bytes);
+        Record { kind: RecordKind::Vote, detail: 0, index: 0, payload: b"v" }.encode(3, &mut bytes);
+        seal(&mut bytes, 77);
         bytes
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::frame::{Place, SegmentHeader};
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::log::options::{LogOptions, SyncPolicy};
 use crate::{Error, Result};
 
 /// Ends the name of a segment; before it stands the sequence in 16 hex digits.
@@ -56,6 +57,8 @@ impl Segment {
 pub(super) struct Segments {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// How the one that is written is open.
+    mode: OpenMode,
     bytes: u64,
     reserve: usize,
     /// Retired files that are kept beyond what the reserve needs.
@@ -111,11 +114,11 @@ impl Segments {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
-        bytes: u64,
-        (reserve, spare): (usize, usize),
+        options: &LogOptions,
         used: BTreeMap<u64, Arc<Segment>>,
         spares: Vec<PathBuf>,
     ) -> Result<Self> {
+        let bytes = options.segment_bytes;
         let next_sequence = used.keys().next_back().map_or(1, |last| last + 1);
         let mut kept = Vec::new();
         for spare in spares {
@@ -128,9 +131,14 @@ impl Segments {
         Ok(Segments {
             disk,
             dir,
+            mode: match options.sync {
+                SyncPolicy::Batch | SyncPolicy::Always => OpenMode::WriteDirect,
+                // Whoever waits for no disk is better off with the cache.
+                SyncPolicy::None => OpenMode::Write,
+            },
             bytes,
-            reserve,
-            spare,
+            reserve: options.reserve_segments,
+            spare: options.spare_segments,
             used: RwLock::new(used),
             pool: Mutex::new(Pool { spares: kept, next_sequence, ..Pool::default() }),
             ready: Condvar::new(),
@@ -181,6 +189,15 @@ impl Segments {
         Some(segment)
     }
 
+    /// Takes a segment into use again that an open found at the end of a closed log.
+    pub(super) fn go_on_in(&self, found: &Segment) -> Result<Arc<Segment>> {
+        let file = self.disk.open(&found.path, self.mode)?;
+        let segment = Arc::new(Segment { path: found.path.clone(), file, ..*found });
+        let mut used = self.used.write().unwrap_or_else(|p| p.into_inner());
+        used.insert(segment.sequence, Arc::clone(&segment));
+        Ok(segment)
+    }
+
     /// Waits a moment for a prepared segment.
     pub(super) fn wait_ready(&self, moment: Duration) {
         let pool = self.pool();
@@ -221,7 +238,7 @@ impl Segments {
         file.sync_data()?;
         self.disk.rename(&spare, &path)?;
         self.disk.sync_dir(&self.dir)?;
-        let file = self.disk.open(&path, OpenMode::Write)?;
+        let file = self.disk.open(&path, self.mode)?;
         let mut pool = self.pool();
         pool.next_sequence = sequence + 1;
         pool.ready.push_back(Arc::new(Segment { sequence, nonce, bytes: self.bytes, path, file }));

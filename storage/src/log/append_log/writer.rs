@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
-use super::encoder::Records;
+use super::encoder::{self, Records};
 use super::frame::{BodySum, CLOSED, FrameHeader, Place, Slot};
 use super::group::{EntryPlace, Group};
 use super::queue::{Change, Queued};
 use super::record::{SLOTS, record_bytes};
 use super::segments::Segment;
+use crate::disk::ALIGNED;
 use crate::log::Durable;
 use crate::log::options::SyncPolicy;
 use crate::{Error, Result};
@@ -178,12 +179,12 @@ impl Writer {
     /// Writes `current` as a frame and says where its records begin in the segment.
     fn write(&mut self, sync: bool) -> Result<u64> {
         let slots = self.slots();
-        let header = FrameHeader::header_bytes(slots.len());
-        self.frame.clear();
-        self.frame.resize(header, 0);
-        self.sums.clear();
+        let body: usize = self.current.iter().map(|item| item.bytes).sum();
+        let start = self.begin_frame(FrameHeader::frame_bytes(slots.len(), body));
+        let records_at = start + FrameHeader::header_bytes(slots.len());
+        self.frame.resize(records_at, 0);
         let mut flags = 0;
-        let mut records = Records::new(&slots, &mut self.frame, &mut self.sums);
+        let mut records = Records::new(&slots, &mut self.frame);
         for item in &self.current {
             match item.change {
                 Change::Close => flags |= CLOSED,
@@ -191,11 +192,15 @@ impl Writer {
                 _ => records.encode(item),
             }
         }
-        let body_bytes = u32::try_from(self.frame.len() - header).expect("a frame fits into a segment");
-        self.frame.resize(self.frame.len().next_multiple_of(super::frame::BLOCK), 0);
+        self.sums.clear();
+        encoder::seal(&mut self.frame[records_at..], &slots, &mut self.sums);
+        let body_bytes = u32::try_from(self.frame.len() - records_at).expect("a frame fits into a segment");
+        let bytes = FrameHeader::frame_bytes(slots.len(), body_bytes as usize);
+        self.frame.resize(start + bytes, 0);
+        let frame = &mut self.frame[start..];
         let mut sealed = FrameHeader {
             nonce: self.segment.nonce,
-            place: self.end(),
+            place: Place { sequence: self.segment.sequence, offset: self.offset },
             previous: self.previous,
             durable: self.durable,
             oldest: self.oldest,
@@ -205,15 +210,24 @@ impl Writer {
             slots,
             checksum: 0,
         };
-        self.previous = sealed.seal(&mut self.frame);
-        self.segment.file.write_at(&self.frame, self.offset)?;
-        self.offset += self.frame.len() as u64;
+        self.previous = sealed.seal(frame);
+        self.segment.file.write_at(frame, self.offset)?;
+        self.offset += bytes as u64;
         self.unmarked = true;
         self.closed = flags & CLOSED != 0;
         if sync {
             self.sync()?;
         }
-        Ok(sealed.place.offset + header as u64)
+        Ok(sealed.place.offset + (records_at - start) as u64)
+    }
+
+    /// Makes room for a frame of so many bytes; says where it begins.
+    fn begin_frame(&mut self, bytes: usize) -> usize {
+        self.frame.clear();
+        self.frame.reserve(ALIGNED + bytes);
+        let start = self.frame.as_ptr().align_offset(ALIGNED);
+        self.frame.resize(start, 0);
+        start
     }
 
     /// What the records of `current` belong to; fixes the committed positions that they say.

@@ -67,21 +67,19 @@ impl Core {
         self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Queues a change of a group whose lock the caller holds; `apply` makes it visible. Nothing happens
-    /// when the log takes no more.
+    /// Queues a change of a group whose lock the caller holds; `apply` makes it visible and says what is
+    /// queued. Nothing happens when the log takes no more.
     pub(super) fn enqueue(
         &self,
         state: &mut GroupState,
-        item: Option<Queued>,
-        apply: impl FnOnce(&mut GroupState),
+        apply: impl FnOnce(&mut GroupState) -> Option<Queued>,
     ) -> Result<()> {
         if state.removed {
             return Err(Error::NotFound { what: "the group, which was removed from the log,".to_owned() });
         }
         let mut queue = self.queue();
         self.open_for_more(&queue)?;
-        apply(state);
-        if let Some(item) = item {
+        if let Some(item) = apply(state) {
             self.push(&mut queue, item);
         }
         Ok(())

@@ -81,11 +81,14 @@ impl RaftLogStorage for GroupLog {
         if bytes > LIMIT {
             return Err(Error::TooLarge { what: "an append", found: bytes, limit: LIMIT });
         }
-        // Cloning an entry counts a reference: the bytes are shared by queue and cache.
-        let visible = entries.clone();
         let item = self.item(Change::Append { entries, stamp: state.window.stamp }, Some(durable));
         self.core.cached_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let queued = self.core.enqueue(&mut state, Some(item), |state| state.window.append(visible));
+        let queued = self.core.enqueue(&mut state, |state| {
+            if let Change::Append { entries, .. } = &item.change {
+                state.window.append(entries);
+            }
+            Some(item)
+        });
         if queued.is_err() {
             self.freed(bytes);
         }
@@ -153,7 +156,10 @@ impl RaftLogStorage for GroupLog {
         check_truncates(state.window.purged, last)?;
         let item = self.item(Change::Truncate(last), Some(durable));
         let mut freed = 0;
-        self.core.enqueue(&mut state, Some(item), |state| freed = state.window.truncate_after(last))?;
+        self.core.enqueue(&mut state, |state| {
+            freed = state.window.truncate_after(last);
+            Some(item)
+        })?;
         drop(state);
         self.freed(freed);
         Ok(())
@@ -166,7 +172,10 @@ impl RaftLogStorage for GroupLog {
         }
         let item = self.item(Change::Purge(upto), None);
         let mut freed = 0;
-        self.core.enqueue(&mut state, Some(item), |state| freed = state.window.purge(upto))?;
+        self.core.enqueue(&mut state, |state| {
+            freed = state.window.purge(upto);
+            Some(item)
+        })?;
         drop(state);
         self.freed(freed);
         Ok(())
@@ -178,7 +187,10 @@ impl RaftLogStorage for GroupLog {
         }
         let mut state = self.group.lock();
         let item = self.item(Change::Vote(vote.clone()), Some(durable));
-        self.core.enqueue(&mut state, Some(item), |state| state.vote = Some(vote))
+        self.core.enqueue(&mut state, |state| {
+            state.vote = Some(vote);
+            Some(item)
+        })
     }
 
     fn vote(&self) -> Option<Bytes> {
@@ -188,9 +200,10 @@ impl RaftLogStorage for GroupLog {
     fn save_committed(&self, committed: Option<LogPosition>) -> Result<()> {
         let mut state = self.group.lock();
         let item = (!state.committed_queued).then(|| self.item(Change::Committed, None));
-        self.core.enqueue(&mut state, item, |state| {
+        self.core.enqueue(&mut state, |state| {
             state.committed = committed;
             state.committed_queued = true;
+            item
         })
     }
 
