@@ -4,8 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use odgm_storage::disk::RealDisk;
 use odgm_storage::log::{
@@ -83,13 +84,33 @@ impl Growing {
         Ok(wait_durable(|durable| self.group.append(entries, durable))?)
     }
 
-    /// One append of so many entries, waited for; now and then what lies before is purged.
-    fn append_and_purge(&mut self, count: usize, turn: u64) -> anyhow::Result<()> {
-        self.append(count)?;
-        if turn.is_multiple_of(PURGED_EVERY) {
-            self.group.purge(self.last())?;
-        }
-        Ok(())
+    /// Now and then purges all that was appended.
+    fn purge_at(&self, turn: u64) -> odgm_storage::Result<()> {
+        if turn.is_multiple_of(PURGED_EVERY) { self.group.purge(self.last()) } else { Ok(()) }
+    }
+
+    /// Appends of so many entries, each waited for by this thread.
+    fn waited(&mut self, count: usize, duration: Duration) -> anyhow::Result<Measured> {
+        repeat(duration, |turn| {
+            self.append(count)?;
+            Ok(self.purge_at(turn)?)
+        })
+    }
+
+    /// Appends of so many entries, each begun by the callback of the one before.
+    fn chained(&mut self, count: usize, duration: Duration) -> anyhow::Result<Measured> {
+        let (done, ended) = mpsc::sync_channel(1);
+        let start = Instant::now();
+        let growing =
+            Growing { group: Arc::clone(&self.group), next: self.next, payload: self.payload.clone() };
+        let measured = Measured::default();
+        Box::new(Chain { growing, measured, appends: 0, count, until: start + duration, done }).append();
+        let (chain, outcome) = ended.recv().context("the log refused an append of a chain")?;
+        outcome?;
+        self.next = chain.growing.next;
+        let mut measured = chain.measured;
+        measured.took(start.elapsed());
+        Ok(measured)
     }
 
     /// Appends of so many entries, [`IN_FLIGHT`] at once, while `go_on` says so of the appends begun. A
@@ -124,6 +145,38 @@ impl Growing {
     }
 }
 
+/// Appends of which each begins the next.
+struct Chain {
+    growing: Growing,
+    measured: Measured,
+    appends: u64,
+    count: usize,
+    until: Instant,
+    /// Gets all of it back at the end.
+    done: mpsc::SyncSender<(Box<Chain>, odgm_storage::Result<()>)>,
+}
+
+impl Chain {
+    fn append(mut self: Box<Self>) {
+        let (begun, group) = (Instant::now(), Arc::clone(&self.growing.group));
+        let entries = self.growing.entries(self.count);
+        let durable = move |outcome: odgm_storage::Result<()>| {
+            self.measured.record(begun.elapsed());
+            self.appends += 1;
+            let outcome = outcome.and_then(|()| self.growing.purge_at(self.appends));
+            if outcome.is_ok() && Instant::now() < self.until {
+                self.append();
+            } else {
+                let done = self.done.clone();
+                // The receiver waits until then.
+                let _ = done.send((self, outcome));
+            }
+        };
+        // A refusal drops the chain, which its receiver sees.
+        let _ = group.append(entries, Box::new(durable));
+    }
+}
+
 fn appends(bench: &mut Bench, log: &dyn AppendOnlyLogStorage, name: &str) -> anyhow::Result<()> {
     let round = bench.scale.round;
     bench.progress.step(format!("{name}: appends"));
@@ -140,6 +193,13 @@ fn appends(bench: &mut Bench, log: &dyn AppendOnlyLogStorage, name: &str) -> any
     );
     let limit = bench.limits.sync.quantile_ms(0.99);
     bench.add(latency(format!("{name}: append local, one at a time, p99"), &local).at_most(1.0).limit(limit));
+    // What they hold would be moved out of old segments beside what is measured next.
+    for group in [1, 2] {
+        wait_durable(|durable| {
+            log.remove_group(GroupId(group), durable);
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 
@@ -160,15 +220,6 @@ fn reads(bench: &mut Bench) -> anyhow::Result<()> {
     let last = filled.last().index;
     let from_files = filled.group.cached_from().saturating_sub(1);
     anyhow::ensure!(from_files > 0, "the log holds everything in memory");
-
-    bench.progress.step("log: single reads");
-    let mut index = Shuffled::below(from_files);
-    let single = times(bench.scale.reads, |_| {
-        let entry = filled.group.get(1 + index.next())?;
-        anyhow::ensure!(entry.is_some_and(|entry| entry.payload.len() == KIB), "an entry is not there");
-        Ok(())
-    })?;
-    bench.add(latency("log: read one entry of 1 KiB out of the files, p99", &single).at_most(0.1));
 
     bench.progress.step("log: catch-up");
     forget(&dir)?;
@@ -193,43 +244,69 @@ fn reads(bench: &mut Bench) -> anyhow::Result<()> {
         .at_least(50.0)
         .limit(bench.limits.read),
     );
+    bench.progress.step("log: single reads");
+    let mut index = Shuffled::below(from_files);
+    let mut read_one = |_| {
+        let entry = filled.group.get(1 + index.next())?;
+        anyhow::ensure!(entry.is_some_and(|entry| entry.payload.len() == KIB), "an entry is not there");
+        Ok(())
+    };
+    let cached = times(bench.scale.reads, &mut read_one)?;
+    let name = "log: read one entry of 1 KiB out of the files, which the system has in memory, p99";
+    bench.add(latency(name, &cached).at_most(0.1));
+    forget(&dir)?;
+    let cold = times(bench.scale.cold_reads, &mut read_one)?;
+    bench.add(latency("log: read one entry of 1 KiB from disk, p99", &cold));
     log.close()?;
     Ok(std::fs::remove_dir_all(&dir)?)
 }
 
-/// The log and a loop of nothing but pwrite and fdatasync, in turn.
+/// The log and a loop of nothing but pwrite and fdatasync, in turn. The bare loop syncs in the thread that goes on;
+/// the log is measured so, too, and with a thread that waits for each append.
 fn against_bare(bench: &mut Bench, log: &dyn AppendOnlyLogStorage) -> anyhow::Result<()> {
     let path = bench.place("bare");
     let bare = Bare::create(&path, bench.scale.segment_bytes)?;
+    let duration = bench.scale.turn;
     for (group, batch) in [1, 16, 256].into_iter().enumerate() {
         bench.progress.step(format!("log: against the bare system calls, batches of {batch}"));
         let mut appended = Growing::new(log, 10 + group as u64, ENTRY)?;
-        let (mut ours, mut theirs, mut ratios) = (Measured::default(), Measured::default(), Vec::new());
         // The bare loop writes one file again and again; so does a log that is purged, once it has its segments.
-        repeat(bench.scale.turn, |turn| appended.append_and_purge(batch, turn))?;
+        appended.waited(batch, duration)?;
+        let mut runs: [Vec<Measured>; 3] = Default::default();
         for turn in 0..TURNS {
-            let mut run = |first: bool| -> anyhow::Result<Measured> {
-                if first == turn.is_multiple_of(2) {
-                    bare.measure(batch * ENTRY, bench.scale.turn)
-                } else {
-                    repeat(bench.scale.turn, |turn| appended.append_and_purge(batch, turn))
-                }
-            };
-            let (first, second) = (run(true)?, run(false)?);
-            let (bare, log) = if turn.is_multiple_of(2) { (first, second) } else { (second, first) };
-            ratios.push(log.rate() / bare.rate().max(f64::MIN_POSITIVE));
-            ours.add(&log);
-            theirs.add(&bare);
+            for n in 0..runs.len() {
+                let n = (n + turn) % runs.len();
+                runs[n].push(match n {
+                    0 => bare.measure(batch * ENTRY, duration)?,
+                    1 => appended.chained(batch, duration)?,
+                    _ => appended.waited(batch, duration)?,
+                });
+            }
         }
-        ratios.sort_by(f64::total_cmp);
-        let entries = |measured: &Measured| measured.rate() * batch as f64;
-        let bare =
-            Row::new(format!("bare pwrite+fdatasync, batches of {batch}"), entries(&theirs), "entries/s");
-        bench.add(bare.latencies(&theirs));
-        let log = Row::new(format!("log: one append at a time of {batch}"), entries(&ours), "entries/s");
-        bench.add(log.latencies(&ours).limit(entries(&theirs)));
-        let name = format!("log / bare, batches of {batch}, median of {TURNS}");
-        bench.add(Row::new(name, ratios[TURNS / 2], "ratio").at_least(0.9).limit(1.0));
+        let [bare, chained, waited] = &runs;
+        let entries = |runs: &[Measured]| {
+            let all = runs.iter().fold(Measured::default(), |mut all, run| {
+                all.add(run);
+                all
+            });
+            (all.rate() * batch as f64, all)
+        };
+        let (limit, all) = entries(bare);
+        let name = format!("bare pwrite+fdatasync, batches of {batch}");
+        bench.add(Row::new(name, limit, "entries/s").latencies(&all));
+        for (how, runs) in [("the next from the callback", chained), ("a thread waits for each", waited)] {
+            let (rate, all) = entries(runs);
+            let name = format!("log: appends of {batch}, {how}");
+            bench.add(Row::new(name, rate, "entries/s").latencies(&all).limit(limit));
+            let mut ratios: Vec<f64> = runs
+                .iter()
+                .zip(bare)
+                .map(|(ours, bare)| ours.rate() / bare.rate().max(f64::MIN_POSITIVE))
+                .collect();
+            ratios.sort_by(f64::total_cmp);
+            let name = format!("log / bare, batches of {batch}, {how}, median of {TURNS}");
+            bench.add(Row::new(name, ratios[TURNS / 2], "ratio").at_least(0.9).limit(1.0));
+        }
     }
     Ok(std::fs::remove_file(&path)?)
 }
@@ -252,7 +329,7 @@ impl Bare {
         Ok(Bare { file, bytes, noise: corpus::noise(1 << 20) })
     }
 
-    fn measure(&self, payload: usize, duration: std::time::Duration) -> anyhow::Result<Measured> {
+    fn measure(&self, payload: usize, duration: Duration) -> anyhow::Result<Measured> {
         let write = &self.noise[..payload.next_multiple_of(BLOCK)];
         let places = self.bytes / write.len() as u64;
         repeat(duration, |turn| {
