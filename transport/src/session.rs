@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{KeyExpr, Result};
 
@@ -111,13 +112,24 @@ impl Call {
 /// has ended, by its servers or by its deadline.
 #[derive(Debug)]
 pub struct Replies {
-    pub(crate) receiver: tokio::sync::mpsc::UnboundedReceiver<Reply>,
+    groups: UnboundedReceiver<Vec<Reply>>,
+    /// What is left of the group that came last.
+    came: std::vec::IntoIter<Reply>,
 }
 
 impl Replies {
+    /// What comes in groups through a channel; no group is empty.
+    pub(crate) fn new(groups: UnboundedReceiver<Vec<Reply>>) -> Self {
+        Replies { groups, came: Vec::new().into_iter() }
+    }
+
     /// The next reply. Cancel-safe.
     pub async fn next(&mut self) -> Option<Reply> {
-        self.receiver.recv().await
+        if let Some(reply) = self.came.next() {
+            return Some(reply);
+        }
+        self.came = self.groups.recv().await?.into_iter();
+        self.came.next()
     }
 }
 

@@ -123,7 +123,7 @@ pub(crate) fn session_error(error: zenoh::Error) -> Error {
 
 impl Session for ZenohSession {
     fn call(&self, call: Call) -> Result<Replies> {
-        let (delivery, receiver) = Delivery::new(if call.many { GROUP } else { 1 });
+        let (delivery, groups) = Delivery::new(if call.many { GROUP } else { 1 });
         let under_way = self.calls.clone();
         // The replies take it from the query.
         let alone = Arc::strong_count(&self.calls) <= ALONE && !call.many;
@@ -152,7 +152,7 @@ impl Session for ZenohSession {
         })
         .wait()
         .map_err(session_error)?;
-        Ok(Replies { receiver })
+        Ok(Replies::new(groups))
     }
 
     fn serve(
@@ -261,35 +261,34 @@ impl Session for ZenohSession {
 struct Delivery {
     group: usize,
     waiting: Mutex<Vec<Reply>>,
-    sender: UnboundedSender<Reply>,
+    sender: UnboundedSender<Vec<Reply>>,
 }
 
 impl Delivery {
-    fn new(group: usize) -> (Self, UnboundedReceiver<Reply>) {
+    fn new(group: usize) -> (Self, UnboundedReceiver<Vec<Reply>>) {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         (Delivery { group, waiting: Mutex::default(), sender }, receiver)
     }
 
     fn take(&self, reply: Reply) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_empty() {
+            waiting.reserve_exact(self.group);
+        }
         waiting.push(reply);
         if waiting.len() >= self.group {
-            self.hand_over(&mut waiting);
-        }
-    }
-
-    fn hand_over(&self, waiting: &mut Vec<Reply>) {
-        for reply in waiting.drain(..) {
             // The caller may have gone.
-            let _ = self.sender.send(reply);
+            let _ = self.sender.send(std::mem::take(&mut *waiting));
         }
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let mut waiting = std::mem::take(self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner));
-        self.hand_over(&mut waiting);
+        let waiting = std::mem::take(self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if !waiting.is_empty() {
+            let _ = self.sender.send(waiting);
+        }
     }
 }
 

@@ -42,19 +42,19 @@ impl Attachment {
 
     /// Reads the bytes; `None` when they are not of this format, or not whole.
     pub fn decode(bytes: &Bytes) -> Option<Self> {
-        let mut rest = bytes.clone();
-        if take(&mut rest, 1)?[0] != FORMAT {
+        let mut rest = Rest(bytes);
+        if rest.take(1)? != [FORMAT] {
             return None;
         }
         let attachment = Attachment {
-            revision: take_u64(&mut rest)?,
-            created_revision: take_u64(&mut rest)?,
-            version: take_u64(&mut rest)?,
-            expires_unix_ms: take_u64(&mut rest)?,
-            incarnation: take_sequence(&mut rest)?.as_ref().try_into().ok()?,
-            user: take_sequence(&mut rest)?,
+            revision: rest.take_u64()?,
+            created_revision: rest.take_u64()?,
+            version: rest.take_u64()?,
+            expires_unix_ms: rest.take_u64()?,
+            incarnation: rest.take_sequence()?.try_into().ok()?,
+            user: bytes.slice_ref(rest.take_sequence()?),
         };
-        rest.is_empty().then_some(attachment)
+        rest.0.is_empty().then_some(attachment)
     }
 }
 
@@ -68,26 +68,33 @@ fn put_sequence(bytes: &mut BytesMut, sequence: &[u8]) {
     bytes.put_slice(sequence);
 }
 
-fn take(rest: &mut Bytes, count: usize) -> Option<Bytes> {
-    (count <= rest.len()).then(|| rest.split_to(count))
-}
+/// What is not read yet.
+struct Rest<'a>(&'a [u8]);
 
-fn take_u64(rest: &mut Bytes) -> Option<u64> {
-    take(rest, 8)?.as_ref().try_into().ok().map(u64::from_le_bytes)
-}
-
-fn take_sequence(rest: &mut Bytes) -> Option<Bytes> {
-    let mut length: u64 = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = take(rest, 1)?[0];
-        let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
-            return None;
-        }
-        length |= bits << shift;
-        if byte & 0x80 == 0 {
-            return take(rest, usize::try_from(length).ok()?);
-        }
+impl<'a> Rest<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
     }
-    None
+
+    fn take_u64(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    fn take_sequence(&mut self) -> Option<&'a [u8]> {
+        let mut length: u64 = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.take(1)?[0];
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return None;
+            }
+            length |= bits << shift;
+            if byte & 0x80 == 0 {
+                return self.take(usize::try_from(length).ok()?);
+            }
+        }
+        None
+    }
 }

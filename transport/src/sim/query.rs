@@ -14,7 +14,7 @@ use crate::{Error, KeyExpr, Result};
 /// A query under way.
 pub(super) struct Asked {
     caller: usize,
-    replies: mpsc::UnboundedSender<Reply>,
+    replies: mpsc::UnboundedSender<Vec<Reply>>,
     /// The servers that have not ended it, by session and declaration.
     waiting: BTreeSet<(usize, u64)>,
 }
@@ -69,7 +69,7 @@ impl SimNetwork {
             (id, servers)
         };
         if servers.is_empty() {
-            return Ok(Replies { receiver });
+            return Ok(Replies::new(receiver));
         }
         let call = Arc::new(call);
         for server in servers {
@@ -79,7 +79,7 @@ impl SimNetwork {
             self.send(way, Some(Scope::Everything), Arc::new(arrival));
         }
         self.after(call.timeout, move |network| drop(network.forget(id)));
-        Ok(Replies { receiver })
+        Ok(Replies::new(receiver))
     }
 
     /// A query arrives at a server.
@@ -167,7 +167,7 @@ impl Responder for SimResponder {
         let arrival = move |network: &Arc<SimNetwork>| {
             if let Some(asked) = network.lock().asked.get(&id) {
                 // The caller may have gone.
-                let _ = asked.replies.send(reply.clone());
+                let _ = asked.replies.send(vec![reply.clone()]);
             }
         };
         self.network.send(self.way(), Some(Scope::Everything), Arc::new(arrival));
