@@ -2,7 +2,7 @@
 //! the revision from them, and where they do not reach back, or the collection was made anew, lists all
 //! that there is and goes on from there.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,8 @@ pub struct Resumed<'a> {
     /// Partitions that may have more in their history.
     behind: BTreeSet<Partition>,
     listing: Option<(Partition, Lister<'a>)>,
-    ready: VecDeque<(Seen, Event)>,
+    /// Changes that were taken off the network together, and how they became known.
+    ready: (Seen, std::vec::IntoIter<Event>),
     /// Changes that the next page of a replay may have.
     page: usize,
     /// The page behind those that are ready, asked already: it comes while they are taken.
@@ -93,7 +94,7 @@ impl GridClient {
             places: partitions.iter().map(|partition| (*partition, place.clone())).collect(),
             behind: partitions.into_iter().collect(),
             listing: None,
-            ready: VecDeque::new(),
+            ready: (Seen::Live, Vec::new().into_iter()),
             page: PAGE,
             ahead: None,
         })
@@ -112,8 +113,8 @@ impl Resumed<'_> {
     /// What the grid refuses, or no answer within the client's deadline; it can be called again.
     pub async fn next(&mut self) -> Result<Option<(Seen, Event)>> {
         loop {
-            if let Some(ready) = self.ready.pop_front() {
-                return Ok(Some(ready));
+            if let (seen, Some(event)) = (self.ready.0, self.ready.1.next()) {
+                return Ok(Some((seen, event)));
             }
             if let Some((partition, lister)) = &mut self.listing {
                 let partition = *partition;
@@ -165,7 +166,7 @@ impl Resumed<'_> {
                 let whole = events.len() < limit;
                 let bytes = |event: &Event| event.found.value.len() + event.found.attachment.len();
                 self.page = next_page(events.len(), events.iter().map(bytes).sum());
-                self.ready.extend(events.into_iter().map(|event| (Seen::Replayed, event)));
+                self.ready = (Seen::Replayed, events.into_iter());
                 let next = end.next.as_deref().and_then(|next| next.parse().ok()).unwrap_or(place.next);
                 let place = Place { next, incarnation: Some(end.incarnation) };
                 if whole {
@@ -217,7 +218,8 @@ impl Resumed<'_> {
         }
         let event =
             |listed: super::Listed| Event { partition, key: listed.key, deleted: false, found: listed.found };
-        self.ready.extend(page.objects.into_iter().map(|listed| (Seen::Listed, event(listed))));
+        let events: Vec<_> = page.objects.into_iter().map(event).collect();
+        self.ready = (Seen::Listed, events.into_iter());
     }
 
     /// Asks until a replay comes whole; `asked` are the answers to a first attempt.

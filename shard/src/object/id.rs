@@ -25,7 +25,8 @@ fn chunk(what: &'static str, name: &str) -> Result<Arc<str>, NameError> {
     if name.starts_with('@') {
         return refuse("must not begin with @");
     }
-    if name.chars().any(|c| matches!(c, '/' | '*' | '$' | '?' | '#') || c.is_control()) {
+    let is_refused = |b: u8| matches!(b, b'/' | b'*' | b'$' | b'?' | b'#') || b.is_ascii_control();
+    if name.bytes().any(is_refused) || (!name.is_ascii() && name.chars().any(char::is_control)) {
         return refuse("must not contain / * $ ? # or control characters");
     }
     Ok(Arc::from(name))

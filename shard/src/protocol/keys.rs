@@ -11,12 +11,17 @@
 //! A key that was asked is read against the shard that it reached: its chunks are matched with the
 //! shard's own head, and what is left says which objects and entries it is for.
 
+use std::fmt::Write as _;
+
 use odgm_transport::KeyExpr;
 
 use super::parameters::shown;
 use super::refusal::{Code, Refusal};
 use crate::object::{CollectionName, EntryName, ObjectId, ObjectKey, Partition, id::owner_of};
 use crate::state::Selection;
+
+/// Most keys are shorter.
+const KEY_BYTES: usize = 128;
 
 /// What a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -220,12 +225,17 @@ impl Keys {
         checked(format!("{}/@live/shard/{collection}/{partition}", self.root))
     }
 
+    /// What all keys of a partition begin with; events are made by the hundred thousand a second, so the
+    /// string has room for most keys.
     fn head(&self, plane: Plane, collection: &CollectionName, partition: PartitionChunk) -> String {
-        let root = &self.root;
-        match plane.chunk() {
-            None => format!("{root}/{collection}/{partition}"),
-            Some(chunk) => format!("{root}/{chunk}/{collection}/{partition}"),
+        let mut text = String::with_capacity(KEY_BYTES);
+        text.push_str(&self.root);
+        for chunk in plane.chunk().into_iter().chain([collection.as_str()]) {
+            text.push('/');
+            text.push_str(chunk);
         }
+        write!(text, "/{partition}").expect("a string takes all");
+        text
     }
 
     /// Reads a key of ours back: the collection, partition and key of a reply or event.

@@ -11,6 +11,9 @@ use crate::protocol::{CacheRequest, Code, Plane, Refusal, ReplayRequest};
 use crate::runtime::Runtime;
 use crate::state::ObjectView;
 
+/// After so many changes a replay looks whether it is to go on.
+const LOOK: usize = 32;
+
 impl<R: Runtime> Answerer<R> {
     /// Streams a replay; as [`Answerer::stream_list`].
     pub(super) fn stream_replay(
@@ -46,12 +49,13 @@ impl<R: Runtime> Answerer<R> {
             return Err(self.compacted(message, history.oldest));
         }
         let (mut count, mut next) = (0_u64, from.max(history.last + 1));
-        for change in view.changes(from, history.last, Direction::Forward) {
+        let changes = view.changes(from, history.last, Direction::Forward);
+        for (n, change) in changes.enumerate() {
             let change = change.map_err(refusal::of)?;
-            if self.stop.is_cancelled() {
+            if n % LOOK == 0 && self.stop.is_cancelled() {
                 return Err(Refusal::new(Code::Unavailable, "the shard closes"));
             }
-            if R::Instant::now() > deadline {
+            if n % LOOK == 0 && R::Instant::now() > deadline {
                 return Err(Refusal::new(Code::Timeout, "the replay was not finished in time"));
             }
             if !replay.selection.contains(&change.key) {
