@@ -122,6 +122,14 @@ impl Target {
         }
     }
 
+    /// The number of the own node that serves the first partition.
+    pub(super) async fn serving(&self) -> Result<usize, Failure> {
+        let meta = self.client().meta(&self.shared.collection).await?;
+        let serving = meta.shards.first().and_then(|shard| shard.serving.as_deref());
+        let number = serving.and_then(|name| name.strip_prefix("bench-")?.parse().ok());
+        number.ok_or_else(|| Failure::Refused(format!("{serving:?} is none of the nodes")))
+    }
+
     /// Writes every object once.
     pub(super) async fn fill(&self, clients: usize) -> Result<(), Failure> {
         let mut writers = JoinSet::new();

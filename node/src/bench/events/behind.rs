@@ -48,14 +48,61 @@ impl Flow {
     }
 }
 
+/// Streams and catch-ups over the same links.
+#[derive(Default)]
+struct Pair {
+    stream: Flow,
+    catch_up: Flow,
+}
+
+impl Pair {
+    async fn measure(
+        &mut self,
+        bench: &Bench<'_>,
+        target: &Target,
+        behind: u64,
+        way: Way,
+    ) -> Result<(), Failure> {
+        self.stream.add(stream(bench, behind, way).await?);
+        self.catch_up.add(catch_up(bench, target, behind, way).await?);
+        Ok(())
+    }
+
+    fn tell(&self, how: &str, report: &mut Report) -> Row {
+        let flow = |name: String, flow: &Flow| Row::new(name, flow.rate(), "events/s");
+        report.push(flow(format!("bare reply stream, {how}"), &self.stream));
+        report.push(flow(format!("catch-up, {how}"), &self.catch_up).limit(self.stream.rate()));
+        let ratio = self.catch_up.rate() / self.stream.rate();
+        Row::new(format!("catch-up/stream, {how}"), ratio, "ratio").at_least(LEFT)
+    }
+}
+
+/// Which way the samples come.
+#[derive(Clone, Copy)]
+enum Way {
+    /// From whom the session is with.
+    Direct,
+    /// Through another.
+    Relayed,
+}
+
+impl Way {
+    /// To whom the session is, when this one answers.
+    fn from(self, answering: usize) -> usize {
+        match self {
+            Way::Direct => answering,
+            Way::Relayed => answering + 1,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Rounds {
+    direct: Pair,
+    relayed: Pair,
+    beside_puts: Pair,
     puts_alone: Measured,
-    stream_alone: Flow,
-    catch_up_alone: Flow,
-    stream: Flow,
     puts_beside_stream: Measured,
-    catch_up: Flow,
     puts_beside_catch_up: Measured,
 }
 
@@ -66,30 +113,27 @@ pub(super) async fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<()
     let behind = fill(&target, bench).await?;
     let mut rounds = Rounds::default();
     for _ in 0..bench.options.rounds {
-        rounds.stream_alone.add(stream(bench, behind).await?);
+        rounds.direct.measure(bench, &target, behind, Way::Direct).await?;
+        rounds.relayed.measure(bench, &target, behind, Way::Relayed).await?;
         rounds.puts_alone.add(&puts(bench, bench.options.duration).run(&target).await);
-        rounds.catch_up_alone.add(catch_up(bench, &target, behind).await?);
-        let (flow, beside) = beside_puts(bench, &target, stream(bench, behind)).await?;
-        rounds.stream.add(flow);
+        let (flow, beside) = beside_puts(bench, &target, stream(bench, behind, Way::Direct)).await?;
+        rounds.beside_puts.stream.add(flow);
         rounds.puts_beside_stream.add(&beside);
-        let (flow, beside) = beside_puts(bench, &target, catch_up(bench, &target, behind)).await?;
-        rounds.catch_up.add(flow);
+        let (flow, beside) =
+            beside_puts(bench, &target, catch_up(bench, &target, behind, Way::Direct)).await?;
+        rounds.beside_puts.catch_up.add(flow);
         rounds.puts_beside_catch_up.add(&beside);
     }
     target.close().await;
-    rounds.tell(behind, report);
+    rounds.tell(report);
     Ok(())
 }
 
 impl Rounds {
-    fn tell(&self, behind: u64, report: &mut Report) {
-        let flow = |name: &str, flow: &Flow| Row::new(name, flow.rate(), "events/s");
-        report.push(flow("bare reply stream alone", &self.stream_alone));
-        report.push(flow("bare reply stream beside puts", &self.stream));
-        let row = flow(&format!("catch-up of {behind} alone"), &self.catch_up_alone);
-        report.push(row.limit(self.stream_alone.rate()));
-        let row = flow(&format!("catch-up of {behind} beside puts"), &self.catch_up);
-        report.push(row.limit(self.stream.rate()));
+    fn tell(&self, report: &mut Report) {
+        let direct = self.direct.tell("direct", report);
+        let relayed = self.relayed.tell("through another node", report);
+        let beside_puts = self.beside_puts.tell("direct, beside puts", report);
         for (name, puts) in [
             ("puts alone", &self.puts_alone),
             ("puts beside a bare reply stream", &self.puts_beside_stream),
@@ -97,11 +141,10 @@ impl Rounds {
         ] {
             report.push(Row::new(name, puts.rate(), "op/s").latencies(puts).errors(puts));
         }
-        let alone = self.catch_up_alone.rate() / self.stream_alone.rate();
-        report.push(Row::new("catch-up/stream, both alone", alone, "ratio").at_least(LEFT));
-        let beside = self.catch_up.rate() / self.stream.rate();
-        report.push(Row::new("catch-up/stream, both beside puts", beside, "ratio").at_least(LEFT));
-        let mixed = self.catch_up.rate() / self.stream_alone.rate();
+        report.push(direct);
+        report.push(relayed);
+        report.push(beside_puts);
+        let mixed = self.beside_puts.catch_up.rate() / self.direct.stream.rate();
         report.push(Row::new("catch-up beside puts/stream alone", mixed, "ratio"));
         let puts = self.puts_beside_catch_up.rate() / self.puts_alone.rate();
         report.push(Row::new("puts beside a catch-up/alone", puts, "ratio").at_least(LEFT));
@@ -151,8 +194,9 @@ async fn fill(target: &Target, bench: &Bench<'_>) -> Result<u64, Failure> {
 }
 
 /// Takes the whole history, as `odgm watch --from 1` does.
-async fn catch_up(bench: &Bench<'_>, target: &Target, behind: u64) -> Result<Flow, Failure> {
-    let session = target::open(&bench.nodes.endpoints(), 0).await?;
+async fn catch_up(bench: &Bench<'_>, target: &Target, behind: u64, way: Way) -> Result<Flow, Failure> {
+    let serving = target.serving().await?;
+    let session = target::open(&bench.nodes.endpoints(), way.from(serving)).await?;
     let client = GridClient::new(session.clone(), target.client().options().clone());
     let start = Instant::now();
     let mut watch = client.resume(target.collection(), "**", Some(Partition(0)), 1).await?;
@@ -170,8 +214,8 @@ async fn catch_up(bench: &Bench<'_>, target: &Target, behind: u64) -> Result<Flo
 }
 
 /// Takes as many samples of bare zenoh, each as large as an event.
-async fn stream(bench: &Bench<'_>, count: u64) -> Result<Flow, Failure> {
-    let session = target::open(&bench.echo_servers.endpoints(), 0).await?;
+async fn stream(bench: &Bench<'_>, count: u64, way: Way) -> Result<Flow, Failure> {
+    let session = target::open(&bench.echo_servers.endpoints(), way.from(0)).await?;
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let came = Arc::new(AtomicU64::new(0));
     let counted = came.clone();

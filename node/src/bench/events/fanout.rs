@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use odgm_shard::client::{ClientError, ClientOptions, GridClient, Put};
-use odgm_shard::object::{CollectionName, ObjectId, ObjectKey, Partition};
+use odgm_shard::object::{ObjectId, ObjectKey, Partition};
 use odgm_shard::protocol::{Attachment, Plane};
 use odgm_shard::runtime::{Runtime, TokioRuntime};
 use odgm_transport::zenoh::ZenohSession;
@@ -273,12 +273,7 @@ async fn disturb(bench: &Bench<'_>, target: &Target, acknowledged: &AtomicU64) -
         target.client().admin(&path, Some("transfer"), &[], None).await?;
         return Ok(());
     }
-    let collection: &CollectionName = target.collection();
-    let meta = target.client().meta(collection).await?;
-    let serving = meta.shards.first().and_then(|shard| shard.serving.as_deref());
-    let number = serving.and_then(|name| name.strip_prefix("bench-")?.parse().ok());
-    let number = number.ok_or_else(|| Failure::Refused(format!("{serving:?} is none of the nodes")))?;
-    bench.nodes.kill(number)
+    bench.nodes.kill(target.serving().await?)
 }
 
 /// Deliveries a second of bare zenoh to as many subscribers over as many sessions.
