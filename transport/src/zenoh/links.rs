@@ -26,6 +26,11 @@ use zenoh_transport::{
 const FOUNDING: Duration = Duration::from_secs(1);
 /// How long to wait for links to close. The end of a transport also waits for a link that is just being added.
 const CLOSING: Duration = Duration::from_millis(50);
+/// How long to wait for a link that joined too late to close. It is not the last of its transport, so nothing waits
+/// for it but a busy machine.
+const JOINED: Duration = Duration::from_secs(1);
+
+const DIALED_AGAIN: &str = "the peer dialed again";
 
 /// Watches the links of every transport of a runtime.
 pub(super) struct AllOrNone;
@@ -67,6 +72,20 @@ impl Watched {
         stood.then_some(links)
     }
 
+    /// Closes a link that joined too late: nothing is received over it before this returns, and as long as another
+    /// one stands, which zenoh prefers by its age, nothing is sent over it.
+    fn refuse(&self, link: Link) {
+        tracing::info!(peer = self.peer, %link, reason = DIALED_AGAIN, "a link is closed");
+        let transport = self.transport.clone();
+        let mut closing = Box::pin(async move { transport.close_link(link).await });
+        let runtime = tokio::runtime::Handle::current();
+        // Begun in this thread, not when another has time for it.
+        let closed = runtime.block_on(async { tokio::time::timeout(JOINED, &mut closing).await });
+        if closed.is_err() {
+            runtime.spawn(closing);
+        }
+    }
+
     fn close(&self, links: Vec<Link>, reason: &'static str) {
         let closing = links.into_iter().map(|link| {
             tracing::info!(peer = self.peer, %link, reason, "a link is closed");
@@ -87,11 +106,13 @@ impl TransportPeerEventHandler for Watched {
     }
 
     fn new_link(&self, new: Link) {
-        let joined = self.standing(|known| known.push(new));
-        if let Some(links) = joined
+        let joined = self.standing(|known| known.push(new.clone()));
+        if let Some(mut links) = joined
             && self.opened.elapsed() > FOUNDING
         {
-            self.close(links, "the peer dialed again");
+            links.retain(|link| *link != new);
+            self.refuse(new);
+            self.close(links, DIALED_AGAIN);
         }
     }
 

@@ -140,11 +140,30 @@ async fn a_peer_that_dials_again_finds_no_old_numbers() {
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let _one = serve(&one, "one");
+    // Asked all the time, whatever way there is: no answer is no fault, a wrong one is.
+    let asking: Vec<_> = ["c", "d"]
+        .repeat(8)
+        .into_iter()
+        .map(|name| {
+            let one = one.clone();
+            tokio::spawn(async move {
+                loop {
+                    if let Some(answer) = ask(&one, name).await {
+                        assert_eq!(answer, name);
+                    }
+                }
+            })
+        })
+        .collect();
     forth.state.send_replace(State::HalfOpen);
     back.state.send_replace(State::Carries);
     // By the new way: there is no other.
     answers(&two, "one").await;
     forth.state.send_replace(State::Carries);
+    for task in asking {
+        task.abort();
+        assert!(task.await.is_err_and(|ended| ended.is_cancelled()), "a wrong one answered");
+    }
     for _ in 0..20 {
         answers(&one, "c").await;
         answers(&one, "d").await;
