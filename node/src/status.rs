@@ -1,7 +1,7 @@
 //! What a node says about itself: readiness, and the status that `/status` shows.
 
 use odgm_shard::cluster::ClusterMap;
-use odgm_shard::object::{GroupId, ReplicaId};
+use odgm_shard::object::{CollectionName, GroupId, Partition, ReplicaId};
 use odgm_shard::replication::mst::MstShard;
 use odgm_shard::replication::raft::RaftShard;
 use odgm_shard::replication::{Opened, Role, ShardState};
@@ -22,7 +22,8 @@ pub struct Check {
     pub failures: Vec<String>,
 }
 
-/// What the node looks at, in this order: member of a cluster, records known, every wanted replica running.
+/// What the node looks at, in this order: member of a cluster, records known, every wanted replica running, and with
+/// the vote that it is to have: before that another node's loss may cost the shard its majority.
 pub(crate) fn checks(core: &Core) -> Vec<Check> {
     let one = |failure: Option<String>| failure.into_iter().collect();
     let mut checks = vec![
@@ -52,14 +53,28 @@ pub(crate) fn checks(core: &Core) -> Vec<Check> {
     checks
 }
 
+/// Why a replica that is to vote does not do so yet.
+fn without_vote(name: &str, partition: Partition, raft: &RaftShard<TokioRuntime>) -> Option<String> {
+    let votes = raft.status().borrow().voters.iter().any(|(voter, _)| *voter == raft.replica());
+    (!votes).then(|| format!("shard {name}/{partition} is being copied to this node: it has no vote yet"))
+}
+
 fn shard_failures(core: &Core, map: &ClusterMap) -> Vec<String> {
     let mut failures = Vec::new();
+    if let Some(system) = core.system() {
+        let wanted = map.system_replicas().iter().any(|wanted| wanted.replica == system.raft.replica());
+        let lacking = || without_vote(CollectionName::system().as_str(), Partition(0), &system.raft);
+        failures.extend(wanted.then(lacking).flatten());
+    }
     for (name, _, partition, shard) in map.shards() {
         let wanted = shard.replicas.iter().any(|replica| replica.node == core.node);
         if wanted && core.shards.get(shard.group).is_none() {
             let why = core.shards.failing().remove(&shard.group).unwrap_or_else(|| "starting".to_owned());
             failures.push(format!("shard {name}/{partition} does not run: {why}"));
         }
+        let running = core.shards.get(shard.group).filter(|_| wanted);
+        let raft = running.as_ref().and_then(|running| running.replica.raft.as_ref());
+        failures.extend(raft.and_then(|raft| without_vote(name.as_str(), partition, raft)));
     }
     // A shard of this node alone waits for nobody: it is not ready before clients are answered.
     for (name, _, partition, shard) in map.shards().filter(|(.., shard)| shard.replicas.len() == 1) {

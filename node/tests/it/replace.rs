@@ -143,6 +143,12 @@ async fn a_follower_behind_a_purged_log_and_an_empty_node_catch_up_by_a_snapshot
         shard["voters"].as_array().unwrap().len() == 3 && shard["learners"].as_array().unwrap().is_empty()
     };
     processes.await_ready(new);
+    // Ready is who votes: the loss of another node is no loss of the majority.
+    for collection in ["@system", "default"] {
+        let shard = processes.shard(new, collection).unwrap();
+        let votes = |voter: &Value| voter["replica"] == shard["replica"];
+        assert!(shard["voters"].as_array().unwrap().iter().any(votes), "{shard}");
+    }
     let old = processes.shard(leader, "default").unwrap();
     let grown = await_caught_up(&processes, new, leader, |shard| {
         members(shard) && shard["voters"] != old["voters"]
