@@ -50,7 +50,8 @@ impl Nemesis {
             let kind = bag.swap_remove(self.random.random_range(0..bag.len()));
             eprintln!("{:>6.1} s {}", began.elapsed().as_secs_f64(), kind.name());
             self.strike(kind).await;
-            if self.random.random_ratio(3, 4) {
+            // A replica that was lost is whole again before anything else is: nobody promises to survive the loss of two.
+            if self.random.random_ratio(3, 4) || kind == Kind::FlippedBytes {
                 self.await_recovery(kind).await;
                 self.pass(500..3_000).await;
             }
