@@ -91,7 +91,7 @@ impl ZenohSession {
 async fn start(config: zenoh::Config) -> zenoh::Result<(Runtime, zenoh::Session)> {
     let mut runtime = RuntimeBuilder::new(config).build().await?;
     let shared = DynamicRuntime::from(runtime.clone());
-    shared.new_handler(Arc::new(AllOrNone));
+    shared.new_handler(Arc::new(AllOrNone::default()));
     // What listens and dials finds a session behind it.
     let session = zenoh::session::init(shared).await?;
     runtime.start().await?;

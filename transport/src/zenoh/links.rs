@@ -8,12 +8,16 @@
 //! zenoh 1.10.2 after nodes that stood still for longer than the lease, and after cut networks (docs/track-record.md).
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 use zenoh::Result as ZResult;
 use zenoh_link::Link;
+use zenoh_protocol::core::ZenohIdProto;
 use zenoh_protocol::network::NetworkMessageMut;
 use zenoh_transport::multicast::TransportMulticast;
 use zenoh_transport::unicast::TransportUnicast;
@@ -26,14 +30,17 @@ use zenoh_transport::{
 const FOUNDING: Duration = Duration::from_secs(1);
 /// How long to wait for links to close. The end of a transport also waits for a link that is just being added.
 const CLOSING: Duration = Duration::from_millis(50);
-/// How long to wait for a link that joined too late to close. It is not the last of its transport, so nothing waits
-/// for it but a busy machine.
+/// How long to wait at most for a link that joined too late to stop.
 const JOINED: Duration = Duration::from_secs(1);
-
-const DIALED_AGAIN: &str = "the peer dialed again";
+/// A link has stopped so long after its loss was told, if not before.
+const STOPPING: Duration = Duration::from_millis(5);
 
 /// Watches the links of every transport of a runtime.
-pub(super) struct AllOrNone;
+#[derive(Default)]
+pub(super) struct AllOrNone {
+    /// The last transport with each peer, as far as it lives.
+    last: Mutex<HashMap<ZenohIdProto, TransportUnicast>>,
+}
 
 impl TransportEventHandler for AllOrNone {
     fn new_unicast(
@@ -41,8 +48,25 @@ impl TransportEventHandler for AllOrNone {
         peer: TransportPeer,
         transport: TransportUnicast,
     ) -> ZResult<Arc<dyn TransportPeerEventHandler>> {
-        let peer = peer.zid.to_string();
-        Ok(Arc::new(Watched { peer, transport, opened: Instant::now(), known: Mutex::default() }))
+        let watched = Watched {
+            peer: peer.zid.to_string(),
+            transport: transport.clone(),
+            opened: Instant::now(),
+            founded: AtomicBool::new(false),
+            known: Mutex::default(),
+            lost: Mutex::default(),
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|_, transport| transport.get_links().is_ok());
+        if let Some(forgotten) = last.insert(peer.zid, transport)
+            && let Ok(links) = forgotten.get_links()
+        {
+            // Two would serve one peer: zenoh forgets a transport that begins while the one before is ended twice.
+            links
+                .into_iter()
+                .for_each(|link| drop(watched.close(&forgotten, link, "its transport was forgotten")));
+        }
+        Ok(Arc::new(watched))
     }
 
     fn new_multicast(&self, _: TransportMulticast) -> ZResult<Arc<dyn TransportMulticastEventHandler>> {
@@ -54,15 +78,16 @@ struct Watched {
     peer: String,
     transport: TransportUnicast,
     opened: Instant,
+    /// It has had its first link.
+    founded: AtomicBool,
     /// Those that were added and not lost.
     known: Mutex<Vec<Link>>,
+    /// The one whose loss was told last: zenoh stops it next.
+    lost: Mutex<Option<Link>>,
 }
 
 impl Watched {
     /// Changes what is known, and returns the links that there are when one of those known before is among them.
-    ///
-    /// Otherwise the transport has been without a link: then zenoh is about to close it, with all that joined since,
-    /// and to close those before would make it forget the transport that comes next.
     fn standing(&self, change: impl FnOnce(&mut Vec<Link>)) -> Option<Vec<Link>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.clone();
@@ -72,27 +97,54 @@ impl Watched {
         stood.then_some(links)
     }
 
-    /// Closes a link that joined too late: nothing is received over it before this returns, and as long as another
-    /// one stands, which zenoh prefers by its age, nothing is sent over it.
+    fn lost(&self) -> MutexGuard<'_, Option<Link>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes a link that joined an old transport: nothing is received over it before this returns. As long as another
+    /// link stands, which zenoh prefers by its age, nothing is sent over it either; where none does, for a moment.
     fn refuse(&self, link: Link) {
-        tracing::info!(peer = self.peer, %link, reason = DIALED_AGAIN, "a link is closed");
-        let transport = self.transport.clone();
-        let mut closing = Box::pin(async move { transport.close_link(link).await });
+        tracing::info!(peer = self.peer, %link, reason = "the peer dialed again", "a link is closed");
+        let (transport, closed) = (self.transport.clone(), link.clone());
+        let mut closing = Box::pin(async move { transport.close_link(closed).await });
+        // The last link closes with its transport, which waits for this call.
+        let stopped = async {
+            while self.lost().as_ref() != Some(&link) {
+                tokio::time::sleep(STOPPING).await;
+            }
+            tokio::time::sleep(STOPPING).await;
+        };
         let runtime = tokio::runtime::Handle::current();
         // Begun in this thread, not when another has time for it.
-        let closed = runtime.block_on(async { tokio::time::timeout(JOINED, &mut closing).await });
-        if closed.is_err() {
+        let over = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = &mut closing => true,
+                () = stopped => false,
+                () = tokio::time::sleep(JOINED) => false,
+            }
+        });
+        if !over {
             runtime.spawn(closing);
         }
     }
 
-    fn close(&self, links: Vec<Link>, reason: &'static str) {
-        let closing = links.into_iter().map(|link| {
-            tracing::info!(peer = self.peer, %link, reason, "a link is closed");
-            let transport = self.transport.clone();
-            // An error: it closed by itself. Apart, since dropping it half way would leave the transport so.
-            tokio::spawn(async move { transport.close_link(link).await })
-        });
+    fn close(
+        &self,
+        transport: &TransportUnicast,
+        link: Link,
+        reason: &'static str,
+    ) -> JoinHandle<ZResult<()>> {
+        tracing::info!(peer = self.peer, %link, reason, "a link is closed");
+        let transport = transport.clone();
+        // Apart, since dropping it half way would leave the transport so.
+        tokio::spawn(async move { transport.close_link(link).await })
+    }
+
+    fn close_all(&self, links: Vec<Link>) {
+        let lost = "another link of its transport was lost";
+        let closing = links.into_iter().map(|link| self.close(&self.transport, link, lost));
+        // An error: it closed by itself.
         let closed = tokio::time::timeout(CLOSING, join_all(closing));
         let _ = tokio::runtime::Handle::current().block_on(closed);
     }
@@ -106,20 +158,21 @@ impl TransportPeerEventHandler for Watched {
     }
 
     fn new_link(&self, new: Link) {
-        let joined = self.standing(|known| known.push(new.clone()));
-        if let Some(mut links) = joined
-            && self.opened.elapsed() > FOUNDING
-        {
-            links.retain(|link| *link != new);
+        let first = !self.founded.swap(true, Ordering::Relaxed);
+        let stands = self.standing(|known| known.push(new.clone())).is_some();
+        let in_time = stands && self.opened.elapsed() <= FOUNDING;
+        // The loss of a link that another one stands beside closes that one, too. Where none stands, the transport has
+        // lost its last link, and zenoh is about to end it.
+        if !first && !in_time {
             self.refuse(new);
-            self.close(links, DIALED_AGAIN);
         }
     }
 
     fn del_link(&self, lost: Link) {
         if let Some(links) = self.standing(|known| known.retain(|link| *link != lost)) {
-            self.close(links, "another link of its transport was lost");
+            self.close_all(links);
         }
+        *self.lost() = Some(lost);
     }
 
     fn closed(&self) {}
