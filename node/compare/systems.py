@@ -63,9 +63,12 @@ class Process:
             self.running.wait(timeout=60)
 
     def resident(self):
-        """Bytes."""
-        status = pathlib.Path(f"/proc/{self.running.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+        """Bytes; none of a process that has ended."""
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path(f"/proc/{self.running.pid}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) * 1024
+        return 0
 
 
 class Servers:
