@@ -299,8 +299,9 @@ impl Replay {
             None => entries.keys().next().copied().unwrap_or(0),
         };
         let mut refs = VecDeque::with_capacity(entries.len());
-        for ((index, entry), expected) in entries.into_iter().zip(first..) {
-            if index != expected {
+        for ((index, entry), expected) in entries.into_iter().zip(first..=u64::MAX) {
+            // The greatest index is nobody's: an append refuses it.
+            if index != expected || index == u64::MAX {
                 return Err(expected);
             }
             refs.push_back(entry);
