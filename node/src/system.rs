@@ -47,7 +47,7 @@ impl SystemShard {
         let parts = tokio::task::spawn_blocking(move || stores.replica(SYSTEM_GROUP, replica, sink))
             .await
             .context("opening the system shard")??;
-        let raft = RaftShard::start(factory.raft_parts(parts), factory.raft.clone())
+        let raft = RaftShard::start(parts, factory.raft_router.clone(), factory.raft.clone())
             .await
             .context("starting the system shard")?;
         if !membership.founders.is_empty() {

@@ -11,7 +11,7 @@ use odgm_transport::timer::BoxFuture;
 
 use super::basic::{BasicParts, BasicShard};
 use super::mst::{MstOptions, MstParts, MstRouter, MstShard, Policy};
-use super::raft::{RaftOptions, RaftParts, RaftRouter, RaftShard, ReplicaData};
+use super::raft::{RaftOptions, RaftRouter, RaftShard, ReplicaData};
 use super::{ChangeSink, ShardState, WriteOptions};
 use crate::Result;
 use crate::cluster::collection::Replication;
@@ -48,7 +48,7 @@ pub struct ReplicaParts {
     pub retain: RetainPolicy,
     /// Its data.
     pub data: ReplicaData,
-    /// A directory of its own, for checkpoints.
+    /// A directory of its own, for checkpoints; made when absent.
     pub dir: PathBuf,
     /// Gets the changes, in order.
     pub sink: ChangeSink,
@@ -77,13 +77,6 @@ pub struct Opened<R: Runtime> {
 }
 
 impl<R: Runtime> ShardFactory<R> {
-    /// What a Raft replica is made of.
-    pub fn raft_parts(&self, parts: ReplicaParts) -> RaftParts<R> {
-        let ReplicaParts { group, replica, log, snapshots, retain, data, dir, sink, .. } = parts;
-        let router = self.raft_router.clone();
-        RaftParts { group, replica, log, snapshots, retain, data, dir, sink, router }
-    }
-
     /// Opens a replica of a shard, and founds the shard when this is one of its founders.
     ///
     /// # Errors
@@ -98,7 +91,7 @@ impl<R: Runtime> ShardFactory<R> {
     ) -> BoxFuture<'static, Result<Opened<R>>> {
         match kind {
             Replication::Raft => {
-                let opening = RaftShard::start(self.raft_parts(parts), self.raft.clone());
+                let opening = RaftShard::start(parts, self.raft_router.clone(), self.raft.clone());
                 Box::pin(open_raft(opening, shard))
             }
             Replication::Mst => self.open_divergent(Policy::Always, parts, shard.replicas),

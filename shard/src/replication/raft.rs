@@ -34,6 +34,5 @@ pub use options::{RaftOptions, ReadMode};
 pub use router::{RAFT_MESSAGE, RaftRouter};
 pub use shard::{Progress, RaftShard};
 pub use snapshot::ReplicaData;
-pub use start::RaftParts;
 #[cfg(feature = "sim")]
 pub(crate) use types::Vote;

@@ -1,13 +1,9 @@
 //! How a replica is put together from its layers.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use odgm_storage::log::RaftLogStorage;
-use odgm_storage::snapshot::{RaftSnapshotStorage, RetainPolicy};
 use odgm_transport::timer::BoxFuture;
 use openraft::{Config, SnapshotPolicy};
 use openraft_rt::Instant;
@@ -23,63 +19,40 @@ use super::router::Mailbox;
 use super::shard::RaftShard;
 use super::snapshot::SnapshotSet;
 use super::state_machine::{Growth, ReplicaState, StateMachine};
-use super::{RaftOptions, RaftRouter, ReplicaData, housekeeping, reads, status, writes};
-use crate::object::{GroupId, ReplicaId};
+use super::{RaftOptions, RaftRouter, housekeeping, reads, status, writes};
+use crate::object::ReplicaId;
 use crate::planted::{Bug, planted};
 use crate::replication::queue::{self, Pending};
-use crate::replication::{ChangeSink, ShardStatus};
+use crate::replication::{ReplicaParts, ShardStatus};
 use crate::runtime::Runtime;
 use crate::{Error, Result};
 
-/// What a replica is made of.
-pub struct RaftParts<R: Runtime> {
-    /// The group, the same on all its replicas.
-    pub group: GroupId,
-    /// This replica; never used before by another one of the group, nor by this one before it lost its disk.
-    pub replica: ReplicaId,
-    /// The group's log on this node.
-    pub log: Arc<dyn RaftLogStorage>,
-    /// The portable snapshots of this replica.
-    pub snapshots: Arc<dyn RaftSnapshotStorage>,
-    /// Which of them are kept.
-    pub retain: RetainPolicy,
-    /// The data of this replica.
-    pub data: ReplicaData,
-    /// A directory of this replica's own, for checkpoints; made when absent.
-    pub dir: PathBuf,
-    /// Gets the changes, on every replica, in order.
-    pub sink: ChangeSink,
-    /// The router of this node.
-    pub router: Arc<RaftRouter<R>>,
-}
-
-impl<R: Runtime> fmt::Debug for RaftParts<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RaftParts")
-            .field("group", &self.group)
-            .field("replica", &self.replica)
-            .field("dir", &self.dir)
-            .finish_non_exhaustive()
-    }
-}
-
 impl<R: Runtime> RaftShard<R> {
     /// Opens the replica from its layers and takes part in its group. A replica without any log or
-    /// data waits for [`RaftShard::initialize`] or for a leader that adds it.
+    /// data waits for [`RaftShard::initialize`] or for a leader that adds it. Its id was never used before by another
+    /// replica of the group, nor by this one before it lost its disk. `router`: that of this node.
     ///
     /// # Errors
     /// When the options cannot be, a layer fails, or log and data do not belong together.
     ///
     /// Boxed, as [`RaftShard::snapshot`]: the compiler can't see through the runtime's own futures that what
     /// awaits them may move between threads.
-    pub fn start(parts: RaftParts<R>, options: RaftOptions) -> BoxFuture<'static, Result<Arc<Self>>> {
-        Box::pin(open(parts, options))
+    pub fn start(
+        parts: ReplicaParts,
+        router: Arc<RaftRouter<R>>,
+        options: RaftOptions,
+    ) -> BoxFuture<'static, Result<Arc<Self>>> {
+        Box::pin(open(parts, router, options))
     }
 }
 
-async fn open<R: Runtime>(parts: RaftParts<R>, options: RaftOptions) -> Result<Arc<RaftShard<R>>> {
+async fn open<R: Runtime>(
+    parts: ReplicaParts,
+    router: Arc<RaftRouter<R>>,
+    options: RaftOptions,
+) -> Result<Arc<RaftShard<R>>> {
     options.validate()?;
-    let RaftParts { group, replica, log, snapshots, retain, data, dir, sink, router } = parts;
+    let ReplicaParts { group, replica, log, snapshots, retain, data, dir, sink, .. } = parts;
     let started = R::Instant::now();
     let growth = Growth::new(options.snapshot_entries, options.snapshot_bytes);
     let state = R::blocking(move || {
@@ -120,7 +93,7 @@ async fn open<R: Runtime>(parts: RaftParts<R>, options: RaftOptions) -> Result<A
     };
     let embargo = if elect_if_alone(&raft, replica).await? { None } else { embargo };
 
-    let (status_sender, status) = watch::channel(status::initial());
+    let (status_sender, status) = watch::channel(ShardStatus::unknown());
     let (writes, proposals) = queue::channel(options.inflight_bytes);
     let (reads, barriers) = reads::channel();
     let stop = CancellationToken::new();

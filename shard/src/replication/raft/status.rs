@@ -17,22 +17,6 @@ use crate::runtime::Runtime;
 /// Under load the bounds change with every batch: they are told at most this often.
 const PACE: Duration = Duration::from_millis(5);
 
-/// Before anything is known.
-pub(crate) fn initial() -> ShardStatus {
-    ShardStatus {
-        role: Role::Leaderless,
-        serving: None,
-        term: 0,
-        voters: Vec::new(),
-        learners: Vec::new(),
-        applied: None,
-        last_log_index: None,
-        purged_log_index: None,
-        snapshot_index: None,
-        failure: None,
-    }
-}
-
 /// When a replica last heard the one that leads it.
 pub(crate) struct Heard<R: Runtime>(Mutex<R::Instant>);
 

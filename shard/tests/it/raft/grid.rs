@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use odgm_shard::object::{GroupId, NodeId, ObjectId, ObjectKey, ReplicaId, Value};
-use odgm_shard::replication::raft::{RaftOptions, RaftParts, RaftRouter, RaftShard, ReplicaData};
+use odgm_shard::replication::ReplicaParts;
+use odgm_shard::replication::raft::{RaftOptions, RaftRouter, RaftShard, ReplicaData};
 use odgm_shard::replication::{Role, ShardState, ShardStatus};
 use odgm_shard::runtime::TokioRuntime;
 use odgm_shard::state::{Command, Condition, Operation, Outcome};
@@ -122,7 +123,7 @@ impl Grid {
         });
         let changes = Arc::new(Mutex::new(Vec::new()));
         let told = changes.clone();
-        let parts = RaftParts {
+        let parts = ReplicaParts {
             group: GROUP,
             replica: ReplicaId(replica),
             log: log.group(odgm_storage::log::GroupId(GROUP.0)).unwrap(),
@@ -133,9 +134,9 @@ impl Grid {
             sink: Arc::new(move |changes| {
                 told.lock().unwrap().extend(changes.iter().map(|change| change.revision));
             }),
-            router,
+            tombstones: Duration::ZERO,
         };
-        let shard = RaftShard::start(parts, self.options.clone()).await.unwrap();
+        let shard = RaftShard::start(parts, router, self.options.clone()).await.unwrap();
         self.nodes.insert(node, Node { links, shard, stores, changes });
     }
 
