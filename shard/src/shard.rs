@@ -8,6 +8,7 @@
 //! receiving thread → intake (bounded) → worker → admission → read, list or command → reply.
 
 mod admit;
+mod ahead;
 mod answer;
 pub mod budget;
 pub mod events;

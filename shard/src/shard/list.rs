@@ -1,10 +1,11 @@
 //! Lists: one consistent view of the partition, streamed in key order, in bounded memory.
 
 use odgm_storage::data::index::IndexValue;
-use odgm_transport::session::{Query, ReplyStream};
+use odgm_transport::session::{Query, ReplyStream, Sample};
 use openraft_rt::Instant as _;
 use uuid::Uuid;
 
+use super::ahead::{self, Ahead};
 use super::answer::Answerer;
 use super::refusal;
 use crate::object::ObjectKey;
@@ -15,6 +16,9 @@ use crate::state::{ObjectView, Record, Selection};
 
 /// Keys with their records, and what an index found them by.
 type Rows<'a> = Box<dyn Iterator<Item = crate::Result<(Option<IndexValue>, ObjectKey, Record)>> + Send + 'a>;
+
+/// Where a row stands: what an index found it by, and its key.
+type Place = (Option<IndexValue>, ObjectKey);
 
 /// A read of many keys.
 #[derive(Debug)]
@@ -64,7 +68,7 @@ impl<R: Runtime> Answerer<R> {
         replies: &ReplyStream,
         deadline: R::Instant,
     ) -> Result<(), Refusal> {
-        let mut rows: Rows<'_> = match &list.find {
+        let rows: Rows<'_> = match &list.find {
             None => {
                 let rows = view.list(&list.selection, list.after.as_ref());
                 Box::new(rows.map(|row| row.map(|(key, record)| (None, key, record))))
@@ -75,29 +79,15 @@ impl<R: Runtime> Answerer<R> {
                 Box::new(rows.map(|row| row.map(|(value, key, record)| (Some(value), key, record))))
             }
         };
-        let (mut count, mut last) = (0_u64, None);
-        let next = loop {
-            let row = rows.next().transpose().map_err(refusal::of)?;
-            let Some((value, key, record)) = row else { break None };
-            if list.limit.is_some_and(|limit| count >= limit) {
-                break last;
-            }
-            if self.stop.is_cancelled() {
-                return Err(Refusal::new(Code::Unavailable, "the shard closes"));
-            }
-            if R::Instant::now() > deadline {
-                return Err(Refusal::new(Code::Timeout, "the list was not finished in time"));
-            }
-            if !list.count_only {
-                let sample = self.found(plane, &key, record, list.keys_only);
-                if replies.send(Ok(sample)).is_err() {
-                    return Ok(()); // the caller is gone
-                }
-            }
-            count += 1;
-            last = Some((value, key));
-        };
-        drop(rows);
+        let rows = rows.map(|row| {
+            let (value, key, record) = row?;
+            let sample = (!list.count_only).then(|| self.found(plane, &key, record, list.keys_only));
+            Ok(((value, key), sample))
+        });
+        let sent = std::thread::scope(|scope| {
+            self.send_rows(Ahead::new(scope, rows, ahead::weight), list.limit, replies, deadline)
+        })?;
+        let Some((count, next)) = sent else { return Ok(()) };
         self.metrics.listed.increment(count);
         self.metrics.reads_ok(plane).increment(1);
         if let Some(key) = list.concrete.as_ref().filter(|_| count == 0) {
@@ -113,5 +103,36 @@ impl<R: Runtime> Answerer<R> {
             let _ = replies.send(Err(self.voice.end(view.revision(), count, next)));
         }
         Ok(())
+    }
+
+    /// Sends a page. How many rows it has, and the last of them when there are more; `None` when the caller is gone.
+    fn send_rows(
+        &self,
+        rows: impl Iterator<Item = crate::Result<(Place, Option<Sample>)>>,
+        limit: Option<u64>,
+        replies: &ReplyStream,
+        deadline: R::Instant,
+    ) -> Result<Option<(u64, Option<Place>)>, Refusal> {
+        let (mut count, mut last) = (0_u64, None);
+        for row in rows {
+            let (place, sample) = row.map_err(refusal::of)?;
+            if limit.is_some_and(|limit| count >= limit) {
+                return Ok(Some((count, last)));
+            }
+            if self.stop.is_cancelled() {
+                return Err(Refusal::new(Code::Unavailable, "the shard closes"));
+            }
+            if R::Instant::now() > deadline {
+                return Err(Refusal::new(Code::Timeout, "the list was not finished in time"));
+            }
+            if let Some(sample) = sample
+                && replies.send(Ok(sample)).is_err()
+            {
+                return Ok(None);
+            }
+            count += 1;
+            last = Some(place);
+        }
+        Ok(Some((count, None)))
     }
 }

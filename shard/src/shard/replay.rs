@@ -1,10 +1,11 @@
 //! Replays: the retained changes from a revision on, each once and in order, streamed in bounded memory.
 
 use odgm_storage::data::Direction;
-use odgm_transport::session::{Query, ReplyStream};
+use odgm_transport::session::{Query, ReplyStream, Sample};
 use openraft_rt::Instant as _;
 use uuid::Uuid;
 
+use super::ahead::{self, Ahead};
 use super::answer::Answerer;
 use super::refusal;
 use crate::protocol::{CacheRequest, Code, Plane, Refusal, ReplayRequest};
@@ -48,24 +49,42 @@ impl<R: Runtime> Answerer<R> {
             let message = format!("changes from {} on are retained", history.oldest);
             return Err(self.compacted(message, history.oldest));
         }
-        let (mut count, mut next) = (0_u64, from.max(history.last + 1));
-        let changes = view.changes(from, history.last, Direction::Forward);
+        let changes = view.changes(from, history.last, Direction::Forward).map(|change| {
+            let change = change?;
+            let is_asked = replay.selection.contains(&change.key);
+            Ok((change.revision, is_asked.then(|| self.voice.event(change))))
+        });
+        let next = from.max(history.last + 1);
+        std::thread::scope(|scope| {
+            let changes = Ahead::new(scope, changes, ahead::weight);
+            self.send_changes(changes, replay, (history.last, next), replies, deadline)
+        })
+    }
+
+    /// Sends the events of `changes` and what a replay ends with: the last revision, and where the next one begins.
+    fn send_changes(
+        &self,
+        changes: impl Iterator<Item = crate::Result<(u64, Option<Sample>)>>,
+        replay: &ReplayRequest,
+        (last, mut next): (u64, u64),
+        replies: &ReplyStream,
+        deadline: R::Instant,
+    ) -> Result<(), Refusal> {
+        let mut count = 0;
         for (n, change) in changes.enumerate() {
-            let change = change.map_err(refusal::of)?;
+            let (revision, event) = change.map_err(refusal::of)?;
             if n % LOOK == 0 && self.stop.is_cancelled() {
                 return Err(Refusal::new(Code::Unavailable, "the shard closes"));
             }
             if n % LOOK == 0 && R::Instant::now() > deadline {
                 return Err(Refusal::new(Code::Timeout, "the replay was not finished in time"));
             }
-            if !replay.selection.contains(&change.key) {
-                continue;
-            }
+            let Some(event) = event else { continue };
             if replay.limit.is_some_and(|limit| count >= limit) {
-                next = change.revision;
+                next = revision;
                 break;
             }
-            if replies.send(Ok(self.voice.event(change))).is_err() {
+            if replies.send(Ok(event)).is_err() {
                 return Ok(()); // the caller is gone
             }
             count += 1;
@@ -73,7 +92,7 @@ impl<R: Runtime> Answerer<R> {
         self.metrics.replayed.increment(count);
         self.metrics.reads_ok(Plane::Event).increment(1);
         if replay.end {
-            let _ = replies.send(Err(self.voice.end(history.last, count, Some(next.to_string()))));
+            let _ = replies.send(Err(self.voice.end(last, count, Some(next.to_string()))));
         }
         Ok(())
     }
