@@ -57,3 +57,13 @@ fn replicas_that_meet_again_exchange_though_the_first_word_is_lost() {
         assert_eq!(violation, None, "seed {seed}");
     }
 }
+
+/// A deletion was lost on a link that was not seen to end. Nothing was written to that object any more, and the
+/// replicas, which saw each other all the time, never compared.
+#[test]
+fn what_is_lost_between_replicas_that_see_each_other_is_found_once_it_is_quiet() {
+    for seed in [1421, 1761] {
+        let violation = run(&Plan::of_kind(Replication::Eventual, seed), false).violation;
+        assert_eq!(violation, None, "seed {seed}");
+    }
+}

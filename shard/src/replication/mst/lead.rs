@@ -1,5 +1,6 @@
 //! The exchanger of a replica: leads the exchanges with the replicas of higher ids, each interval, and at once with one
-//! that comes into sight; and does what time brings to the table.
+//! that comes into sight; and does what time brings to the table. Replicas that do not compare each interval compare
+//! once it is quiet after something was sent: a message may be lost without a link that is seen to end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,30 @@ use crate::runtime::{Runtime, ntp64};
 /// How long one request of an exchange may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// After how many intervals what was sent is compared though more is being sent.
+const UNQUIET: u32 = 10;
+
+/// When what was sent to the others is compared, since nobody answers it.
+#[derive(Debug, Default)]
+struct Sent {
+    /// Intervals since the first that was not compared.
+    intervals: u32,
+}
+
+impl Sent {
+    /// Once an interval: whether it is time to compare. `more`: something was sent since the last call.
+    fn is_due(&mut self, more: bool) -> bool {
+        if more || self.intervals > 0 {
+            self.intervals += 1;
+        }
+        let due = self.intervals > 0 && (!more || self.intervals > UNQUIET);
+        if due {
+            self.intervals = 0;
+        }
+        due
+    }
+}
+
 /// What the exchanger knows of another replica.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
@@ -36,6 +61,7 @@ struct Known {
 pub(super) async fn lead<R: Runtime>(core: Arc<Core>, lost: Arc<AtomicBool>, stop: CancellationToken) {
     let mut peers = core.router.links().watch();
     let mut known: BTreeMap<ReplicaId, Known> = BTreeMap::new();
+    let mut sent = Sent::default();
     let mut next = R::Instant::now();
     while !core.has_failed() {
         peers.borrow_and_update();
@@ -43,8 +69,10 @@ pub(super) async fn lead<R: Runtime>(core: Arc<Core>, lost: Arc<AtomicBool>, sto
         let is_due = R::Instant::now() >= next;
         if is_due {
             next = R::Instant::now() + core.options.interval;
+            let unsure =
+                sent.is_due(core.spread.swap(false, Ordering::SeqCst)) && core.policy() != Policy::Always;
             // What did not find room was not told to whoever sent it: it may be of any of them.
-            if lost.swap(false, Ordering::SeqCst) {
+            if lost.swap(false, Ordering::SeqCst) || unsure {
                 lock(&core.owed).extend(core.others().iter().map(|other| other.replica));
             }
             if let Err(error) = keep::<R>(&core).await {
@@ -185,5 +213,25 @@ pub(super) async fn hand_over_to<R: Runtime>(core: &Arc<Core>, other: ReplicaRec
             Some(rest) => from = rest,
             None => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_compared_once_when_it_is_quiet() {
+        let mut sent = Sent::default();
+        let due: Vec<bool> =
+            [false, true, true, false, false, true, false].map(|more| sent.is_due(more)).into();
+        assert_eq!(due, [false, false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn what_never_ends_is_compared_now_and_then() {
+        let mut sent = Sent::default();
+        let due = (0..100).filter(|_| sent.is_due(true)).count();
+        assert_eq!(due, 100 / (UNQUIET as usize + 1));
     }
 }

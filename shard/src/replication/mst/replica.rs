@@ -1,7 +1,7 @@
 //! What the tasks of a divergent replica share: its table, who else holds the shard, and what it shows of itself.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -47,6 +47,8 @@ pub(super) struct Core {
     pub(super) status: watch::Sender<ShardStatus>,
     /// Exchange now: with those that something could not be sent to, and those that came into sight.
     pub(super) owed: Mutex<BTreeSet<ReplicaId>>,
+    /// Entries were sent to others since this was last looked at.
+    pub(super) spread: AtomicBool,
     pub(super) wake: Notify,
     /// The placement changed since the table heard of it.
     pub(super) replaced: AtomicBool,
@@ -114,6 +116,7 @@ impl Core {
 
     /// Sends entries to every other replica, once.
     pub(super) fn spread(&self, messages: &[Bytes]) {
+        self.spread.store(true, Ordering::SeqCst);
         for other in self.others() {
             let lost = messages
                 .iter()

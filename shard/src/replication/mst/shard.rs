@@ -95,6 +95,7 @@ impl<R: Runtime> MstShard<R> {
             placement: Mutex::new(placement),
             status: status_sender,
             owed: Mutex::default(),
+            spread: AtomicBool::new(false),
             wake: Notify::new(),
             replaced: AtomicBool::new(false),
             digest: Mutex::default(),
