@@ -160,7 +160,12 @@ impl AppendLog {
             }
         };
         let synced = if new { Place::default() } else { end };
-        let writer = Writer::new(segment, offset, previous, synced, oldest.max(1));
+        let mut writer = Writer::new(segment, offset, previous, synced, oldest.max(1));
+        if !damaged.is_empty() {
+            // What tells damage from a torn tail may have stood behind the end, where nothing is kept: the next open
+            // finds it here.
+            writer.mark()?;
+        }
         let groups = groups.into_iter().map(|(id, state)| (id, Arc::new(Group::new(id, state)))).collect();
         let core = Core::new(options, segments, groups, damaged, writer);
         Ok(AppendLog {

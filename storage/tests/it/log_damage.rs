@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use odgm_storage::Error;
-use odgm_storage::disk::{Disk, RealDisk, SimDisk};
+use odgm_storage::disk::{Disk, OpenMode, RealDisk, SimDisk};
 use odgm_storage::log::suite::entry;
 use odgm_storage::log::{AppendLog, AppendOnlyLogStorage, GroupId, SyncPolicy, wait_durable};
 
@@ -175,6 +175,66 @@ fn a_flipped_bit_in_any_class_of_bytes_is_found_and_named_and_never_served() {
     for class in [Class::Slots, Class::Entry, Class::Vote, Class::Position, Class::Padding, Class::LastMark] {
         assert!(seen.keys().any(|(seen, _)| *seen == class), "no byte of {class:?} was flipped");
     }
+}
+
+#[test]
+fn damage_that_only_a_torn_frame_behind_the_end_proves_is_told_at_every_open() {
+    let disk = SimDisk::new(5);
+    let log = open(&disk, SyncPolicy::Batch).unwrap();
+    let group = log.group(GroupId(1)).unwrap();
+    // More than a segment and less than two.
+    for index in 0..15 {
+        group.append(vec![entry(1, index, &[7; 400])], Box::new(|outcome| outcome.unwrap())).unwrap();
+        // One frame, and no mark.
+        log.step();
+    }
+    drop((group, log));
+    let [path, next, ..] = &segments(&disk)[..] else { panic!("more than one segment is used") };
+    let heads = |path: &Path| {
+        let frames = stretches(&disk.bytes(path).unwrap(), false);
+        let heads = frames.into_iter().filter(|(class, ..)| *class == Class::FrameHeader);
+        heads.map(|(_, range, _)| range.start).collect::<Vec<u64>>()
+    };
+    // The next segment ends within its first frame, which says that the last one of this segment was durable.
+    let (torn, behind) = (heads(next)[0], heads(next)[1]);
+    let file = disk.open(next, OpenMode::Write).unwrap();
+    file.write_at(&vec![0; disk.bytes(next).unwrap().len() - behind as usize], behind).unwrap();
+    file.sync_all().unwrap();
+    disk.flip(next, torn + 200, 1);
+    assert!(open(&disk.fork(), SyncPolicy::Batch).unwrap().damaged().is_empty(), "a torn tail is no damage");
+    disk.flip(path, heads(path).last().unwrap() + 200, 1);
+    for _ in 0..3 {
+        let log = open(&disk, SyncPolicy::Batch).unwrap();
+        let damaged: Vec<GroupId> = log.damaged().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(damaged, [GroupId(1)]);
+    }
+}
+
+#[test]
+fn damage_of_the_first_frame_of_all_is_found_though_another_segment_follows() {
+    let disk = SimDisk::new(6);
+    let log = open(&disk, SyncPolicy::Batch).unwrap();
+    for id in [1, 2] {
+        let group = log.group(GroupId(id)).unwrap();
+        group.save_vote("vote".into(), Box::new(|outcome| outcome.unwrap())).unwrap();
+        log.step();
+    }
+    let group = log.group(GroupId(2)).unwrap();
+    for index in 0..15 {
+        group.append(vec![entry(1, index, &[7; 400])], Box::new(|outcome| outcome.unwrap())).unwrap();
+        log.step();
+    }
+    drop((group, log));
+    let first = &segments(&disk)[0];
+    let (_, vote, _) = stretches(&disk.bytes(first).unwrap(), false)
+        .into_iter()
+        .find(|(class, ..)| *class == Class::Vote)
+        .unwrap();
+    disk.flip(first, vote.end - 1, 1);
+    let log = open(&disk, SyncPolicy::Batch).unwrap();
+    assert_eq!(log.damaged().into_iter().map(|(id, _)| id).collect::<Vec<_>>(), [GroupId(1)]);
+    let group = log.group(GroupId(2)).unwrap();
+    assert_eq!((group.vote(), group.state().last.map(|last| last.index)), (Some("vote".into()), Some(14)));
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl Scan<'_> {
                     self.check_padding(segment, &frame, bytes);
                 }
                 None => {
-                    if self.next_follows(later)? {
+                    if self.next_follows(later, frame.previous)? {
                         // An earlier open cut it and went on in the next segment.
                         return Ok(None);
                     }
@@ -148,18 +148,20 @@ impl Scan<'_> {
         }
         // No frame of this log begins at `place`.
         match covering(bytes, segment, place.offset, place) {
-            Some(_) if !self.next_follows(later)? => Err(unreadable(segment.path.clone(), place)),
+            Some(_) if !self.next_follows(later, self.out.previous)? => {
+                Err(unreadable(segment.path.clone(), place))
+            }
             _ => Ok(None),
         }
     }
 
-    /// Whether the next segment begins with the frame that follows the last valid one.
-    fn next_follows(&self, later: &[u64]) -> Result<bool> {
+    /// Whether the next segment begins with the frame that follows the one of this checksum.
+    fn next_follows(&self, later: &[u64], previous: u64) -> Result<bool> {
         let Some(&sequence) = later.first() else { return Ok(false) };
         let mut bytes = Vec::new();
         let segment = open_segment(self.disk, &self.found.segments[&sequence], sequence, &mut bytes)?;
         let head = FrameHeader::decode(&bytes, segment.nonce, Place { sequence, offset: BLOCK as u64 });
-        Ok(head.is_some_and(|head| self.follows(&head)))
+        Ok(head.is_some_and(|head| head.previous == previous))
     }
 
     /// Fails when a frame in one of these segments says that the log went on durably after its end.

@@ -166,7 +166,7 @@ impl Writer {
     }
 
     /// Says on disk that all frames so far are durable.
-    fn mark(&mut self) -> Result<()> {
+    pub(super) fn mark(&mut self) -> Result<()> {
         self.sync()?;
         self.unmarked = false;
         if self.offset + FrameHeader::frame_bytes(0, 0) as u64 <= self.segment.bytes {
