@@ -116,6 +116,9 @@ impl Core {
 
     /// Sends entries to every other replica, once.
     pub(super) fn spread(&self, messages: &[Bytes]) {
+        if messages.is_empty() {
+            return;
+        }
         self.spread.store(true, Ordering::SeqCst);
         for other in self.others() {
             let lost = messages
